@@ -1,6 +1,6 @@
 """Methods of the field on simulated features of a model like CLIP, with a modality gap, at 1, 4 and 16 shots.
 
-    OMP_NUM_THREADS=1 python benchmarks/method_simulation.py --out RESULTS    # an hour; continues where RESULTS ends
+    OMP_NUM_THREADS=1 python benchmarks/method_simulation.py --out RESULTS  # half an hour; continues where RESULTS ends
     OMP_NUM_THREADS=1 python benchmarks/method_simulation.py --draws 2 --shots 16 --max-steps 20
 
 Everything is simulated, and no tower is trained: the text tower is `icube-tiny` with random weights (seed 0).
@@ -151,9 +151,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=8)
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 4, 16])
-    parser.add_argument("--budget", type=int, default=4, help="settings that each method compares")
+    parser.add_argument("--budget", type=int, default=2, help="settings that each method compares")
     parser.add_argument("--folds", type=int, default=2, help="inner folds")
-    parser.add_argument("--max-steps", type=int, default=1600, help="steps of a training, at most: all of the papers'")
+    parser.add_argument(
+        "--max-steps", type=int, default=300, help="steps of a training, at most; 1600 are all of the papers'"
+    )
     parser.add_argument("--out", type=Path, help="CSV of accuracies, continued where it exists")
     args = parser.parse_args()
     rows: dict[tuple[str, int, int], float] = {}

@@ -193,9 +193,9 @@ def test_the_cache_computes_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     manifest, scan = one_scan(tmp_path / "data")
     calls = []
 
-    def counted(volume: RawVolume, config: PreprocessConfig) -> Any:
+    def counted(volume: RawVolume, config: PreprocessConfig, **source: Any) -> Any:
         calls.append(config)
-        return preprocess_volume(volume, config)
+        return preprocess_volume(volume, config, **source)
 
     monkeypatch.setattr(debian_mri.imaging.volume_cache, "preprocess_volume", counted)
     path = cached_volume(manifest, scan, COARSE)

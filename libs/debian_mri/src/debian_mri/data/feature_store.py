@@ -35,8 +35,8 @@ from debian_mri.data.manifest import PLANES, Manifest, Scan
 from debian_mri.imaging.nifti import RawVolume
 from debian_mri.imaging.preprocess import Volume, preprocess_volume
 from debian_mri.imaging.regions import regions_on_plane
-from debian_mri.imaging.slices import BLOCKS, SliceImage, block_means, read_slices, slice_volume
-from debian_mri.imaging.volume_cache import cached_head_rotation, cached_volume, load_volume
+from debian_mri.imaging.slices import BLOCKS, SliceImage, pixel_features, read_slices, slice_volume
+from debian_mri.imaging.volume_cache import cached_head_rotation, cached_mask_source, cached_volume, load_volume
 from icube_common.config import config_to_dict
 from icube_common.errors import InputError
 from icube_common.io.runs import write_json
@@ -115,6 +115,11 @@ class ScanImages:
         """Degrees between a head and the orientation of its file's affine, found by registration; 0 for slices."""
         return cached_head_rotation(self._path) if self.scan.kind == "volume" else 0.0
 
+    @property
+    def mask_source(self) -> str:
+        """Source of a volume's brain mask; empty for slices."""
+        return cached_mask_source(self._path) if self.scan.kind == "volume" else ""
+
     def biomarkers(self, names: Sequence[str]) -> measure.BiomarkerMeasurement:
         """Measured biomarkers, plane by plane; those of ``concepts.volumes`` from the table, as of one plane."""
         if self.config.concepts.volumes:
@@ -148,10 +153,15 @@ class SingleScanImages(ScanImages):
         """The preprocessed volume; its affine in single precision, as in the cache of a set."""
         assert self._raw is not None
         try:
-            volume = preprocess_volume(self._raw, self.config.preprocess)
+            volume = preprocess_volume(self._raw, self.config.preprocess, source=self.paths[0])
         except InputError as error:
             raise InputError(f"{self.paths[0]}: {error}") from error
         return volume._replace(affine=volume.affine.astype(np.float32).astype(np.float64))
+
+    @property
+    def mask_source(self) -> str:
+        """As of `ScanImages`."""
+        return self.volume.mask_source if self.scan.kind == "volume" else ""
 
     @property
     def rotation(self) -> float:
@@ -171,27 +181,13 @@ def pixel_width(config: MriConfig) -> int:
     return len(config.slices.planes) * BLOCKS**2
 
 
-def pixel_features(images: Sequence[SliceImage], planes: Sequence[str]) -> Float[Tensor, "s w"]:
-    """Block means of slices, each in the columns of its plane and NaN in the others, so that planes do not mix.
-
-    Args:
-        images: of a scan.
-        planes: all planes of the configuration.
-    """
-    rows = torch.full((len(images), len(planes), BLOCKS**2), torch.nan)
-    for row, image in zip(rows, images, strict=True):
-        # of length one at most, as features of an encoder
-        row[planes.index(image.plane)] = torch.from_numpy(block_means(image.image).reshape(-1)) / BLOCKS
-    return rows.flatten(1)
-
-
 def read_pixels(scans: Iterable[tuple[Item, ScanImages | None]]) -> Iterator[ScanFeatures[Item]]:
     """Pixel features of scans in their order; see `encode_scans`."""
     for item, images in scans:
         result = ScanFeatures(item, images)
         if images is not None:
             try:
-                result.features = pixel_features(images.slices, images.config.slices.planes)
+                result.features = torch.from_numpy(pixel_features(images.slices, images.config.slices.planes))
                 result.slices = tuple(SliceInfo(one.plane, one.position_mm, one.regions) for one in images.slices)
             except InputError as error:
                 result.error = error

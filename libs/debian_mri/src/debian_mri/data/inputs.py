@@ -33,13 +33,14 @@ from debian_mri.data.feature_store import (
     encoder_inputs,
     features_folder,
     open_folder,
-    pixel_features,
     read_pixels,
     scan_signs,
     uses_pixels,
 )
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.data.participants import Participants
+from debian_mri.imaging.preprocess import mask_warnings
+from debian_mri.imaging.slices import pixel_features
 from icube_common.errors import InputError, unknown
 from icube_common.tabular import TabularData
 from icube_common.vlm import FeatureCache, FrozenVLM
@@ -160,16 +161,8 @@ class Inputs:
         table = images if images is not None else biomarkers or demographics
         assert table is not None
         ids = table.ids if isinstance(table, TabularData) else tuple(table)
-        return replace(
-            self,
-            ids=ids,
-            features=features,
-            joint=None,
-            encoded=None,
-            tower_inputs=pixels,
-            biomarkers=biomarkers,
-            demographics=demographics,
-        )
+        tables: dict[str, Any] = {"features": features, "tower_inputs": pixels, "joint": None, "encoded": None}
+        return replace(self, ids=ids, biomarkers=biomarkers, demographics=demographics, **tables)
 
 
 def _through(table: TabularData | None, view: View) -> TabularData | None:
@@ -242,6 +235,7 @@ def load_inputs(
     joint: dict[str, Tensor] = {}
     slices: dict[str, tuple[SliceInfo, ...]] = {}
     rows: list[Any] = []
+    masks: list[str] = []
     volumes = read_volumes(config.concepts.volumes) if config.concepts.enabled and config.concepts.volumes else None
     candidates = tuple(BIOMARKERS if volumes is None else VOLUME_BIOMARKERS)
     names = tuple(config.concepts.biomarkers or candidates)
@@ -274,12 +268,16 @@ def load_inputs(
             try:
                 if one.error is not None:
                     raise one.error
+                if one.images is not None:
+                    masks.append(one.images.mask_source)
                 if one.features is not None:
                     features_by_id[one.item.id], slices[one.item.id] = one.features, one.slices
                     if encode and pixels:
                         assert one.images is not None
                         encoded[one.item.id] = one.features
-                        features_by_id[one.item.id] = pixel_features(one.images.slices, config.slices.planes)
+                        features_by_id[one.item.id] = torch.from_numpy(
+                            pixel_features(one.images.slices, config.slices.planes)
+                        )
                 if one.joint is not None:
                     joint[one.item.id] = one.joint
                 if config.concepts.enabled:
@@ -299,6 +297,7 @@ def load_inputs(
         warnings += said
     volume_lines = () if volumes is None else volume_disclaimers(volumes)
     disclaimers = (*disclaimers, *volume_lines)
+    warnings += mask_warnings(masks)
     if config.visual.enabled and vlm is not None and vlm.weights_warning:
         warnings.append(f"Backbone: {vlm.weights_warning}.")
     return Inputs(

@@ -46,11 +46,12 @@ _ONLY_LOW = ("correlation",)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScanQuality:
-    """Quality measures of a scan in the order of `MEASURES`, and its images with captions."""
+    """Quality measures of a scan in the order of `MEASURES`, its images with captions, and the source of its mask."""
 
     scan: Scan
     values: tuple[float, ...]
     images: tuple[tuple[Float32[np.ndarray, "h w"], str], ...]
+    mask: str = ""
 
 
 def write_qc_page(
@@ -182,7 +183,9 @@ def _measured_volume(scan: Scan, volume: Volume, config: PreprocessConfig) -> Sc
         index = int(np.clip(nearest if config.space == "mni" else middle, 0, volume.data.shape[axis] - 1))
         caption = f"{'xyz'[axis]} = {position:g} mm" if config.space == "mni" else "middle"
         images.append((upright(shown, plane, index), f"{plane} plane of {scan.id}, {caption}"))
-    return ScanQuality(scan=scan, values=(correlation, size, *_intensities(inside, volume.data)), images=tuple(images))
+    values = (correlation, size, *_intensities(inside, volume.data))
+    mask = f"mask {volume.mask_source}, {volume.intracranial_ml:.0f} mL in the head's size"
+    return ScanQuality(scan=scan, values=values, images=tuple(images), mask=mask)
 
 
 def _measured_slices(
@@ -263,7 +266,7 @@ def _measure_rows(values: Float64[np.ndarray, "n m"]) -> list[dict[str, str]]:
 
 def _shown(item: ScanQuality, scores: Float64[np.ndarray, " m"]) -> dict[str, Any]:
     scan, worst = item.scan, int(scores.argmax())
-    who = [scan.label, f"subject {scan.subject}", f"site {scan.site}" if scan.site else "", scan.sequence]
+    who = [scan.label, f"subject {scan.subject}", f"site {scan.site}" if scan.site else "", scan.sequence, item.mask]
     return {
         "id": scan.id,
         "who": ", ".join(word for word in who if word),

@@ -8,27 +8,40 @@ This is the only module that uses torchio.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
-from debian_mri.imaging.masks import signal_mask
+from debian_mri.imaging.brain_extraction import deepbet_version, extract_brain
+from debian_mri.imaging.masks import (
+    MARGIN_MM,
+    is_head,
+    mask_file,
+    read_mask,
+    signal_mask,
+    template_distance,
+    threshold_brain_mask,
+)
 from debian_mri.imaging.nifti import RawVolume, read_volume
 from debian_mri.imaging.template import FIELD_OF_VIEW, mni_grid, template_on_grid
 from icube_common.config import Config, option
 from icube_common.errors import InputError
+from icube_common.io.csv import file_digest
 
 # bump when results change: it is part of the cache's keys
-VERSION = 2
+VERSION = 3
 # a stored z-score is a multiple of this, and between -16 and 16
 STEP = 2.0**-11
-# margin of a brain mask around the template's brain, mm
-_MARGIN_MM = 4.0
+MASKS = ("auto", "deepbet", "otsu")
+STRIPPED, OTSU, GIVEN = "stripped", "otsu", "given"
+"""Sources of a mask beside deepbet: foreground of a skull-stripped volume, thresholds, the user's file."""
+# in native space: a skull-stripped volume has no more foreground than this factor of deepbet's mask
+_MAX_STRIPPED = 1.25
 # minimum fraction of the template's brain inside a volume in MNI space
 _MIN_COVERED = 0.5
 
@@ -47,6 +60,11 @@ class PreprocessConfig(Config):
     )
     n4: bool = option(False, "correct the bias field (N4)")
     normalise: str = option("zscore", "intensities: z-scores inside the mask", choices=("zscore", "none"))
+    mask: str = option(
+        "auto",
+        "brain mask of a head: deepbet, otsu (thresholds), or a file or folder of masks (auto: deepbet where it is "
+        "installed, else otsu; the foreground of a skull-stripped volume)",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,14 +80,18 @@ class Volume(NamedTuple):
     Attributes:
         data: (X, Y, Z); z-scores, or the scanner's units.
         affine: voxel indices to RAS, mm; diagonal but for the origin in MNI space.
-        mask: (X, Y, Z) brain mask (head mask in native space with a skull).
+        mask: (X, Y, Z) brain mask (head mask in native space with a skull and mask=otsu).
         rotation: rotation of the head by the registration relative to the file's affine, degrees.
+        mask_source: ``deepbet <version>``, `OTSU`, `GIVEN`, or `STRIPPED`.
+        intracranial_ml: volume of the mask in the head's own size, mL.
     """
 
     data: Float32[np.ndarray, "x y z"]
     affine: Float64[np.ndarray, "4 4"]
     mask: Bool[np.ndarray, "x y z"]
     rotation: float = 0.0
+    mask_source: str = ""
+    intracranial_ml: float = float("nan")
 
 
 def preprocess(path: str | Path, config: PreprocessConfig) -> Volume:
@@ -80,28 +102,47 @@ def preprocess(path: str | Path, config: PreprocessConfig) -> Volume:
             in MNI space with ``space=mni registration=none``.
     """
     try:
-        return preprocess_volume(read_volume(path), config)
+        return preprocess_volume(read_volume(path), config, source=Path(path))
     except InputError as error:
         raise error if str(error).startswith(str(path)) else InputError(f"{path}: {error}") from error
 
 
-def preprocess_volume(volume: RawVolume, config: PreprocessConfig) -> Volume:
-    """Preprocess a volume in memory; see `preprocess`."""
+def preprocess_volume(volume: RawVolume, config: PreprocessConfig, *, source: Path | None = None) -> Volume:
+    """Preprocess a volume in memory; see `preprocess`.
+
+    Args:
+        volume: voxels and affine.
+        config: the steps.
+        source: its file, by whose name a folder of masks is searched.
+    """
     import torch
     import torchio as tio
 
     image = tio.ScalarImage(tensor=torch.from_numpy(volume.data)[None], affine=volume.affine)
-    done = pipeline(config)(tio.Subject(image=image))
+    try:
+        done = pipeline(config, volume, source)(tio.Subject(image=image))
+    except RuntimeError as error:
+        if "Standard deviation is 0" not in str(error):
+            raise
+        raise InputError("all of the brain has one intensity: no contrast") from error
     data, mask = done["image"].numpy()[0].astype(np.float32), done["mask"].numpy()[0] > 0
     if config.normalise == "zscore":
         # rounded as in the cache
         data = (np.clip(np.round(data / STEP), -(2**15), 2**15 - 1) * STEP).astype(np.float32)
     affine = np.asarray(done["image"].affine, dtype=np.float64)
-    return Volume(data, affine, mask, done["image"].get("turned", 0.0))
+    scale = abs(np.linalg.det(done["image"].get("to_mni", np.eye(4))))
+    size = float(mask.sum() * abs(np.linalg.det(affine[:3, :3])) / 1000 / scale)
+    return Volume(data, affine, mask, done["image"].get("turned", 0.0), done["image"]["mask_source"], size)
 
 
-def pipeline(config: PreprocessConfig) -> Callable[[Any], Any]:
-    """Compose of torchio: adds a label map ``mask`` to a subject with a scalar image ``image``."""
+def pipeline(config: PreprocessConfig, volume: RawVolume, source: Path | None = None) -> Callable[[Any], Any]:
+    """Compose of torchio: adds a label map ``mask`` to a subject with a scalar image ``image``.
+
+    Args:
+        config: the steps.
+        volume: of the subject, on whose own grid brain extraction runs.
+        source: its file.
+    """
     import torchio as tio
 
     # Compose takes any function of a subject beside its own transforms
@@ -118,13 +159,13 @@ def pipeline(config: PreprocessConfig) -> Callable[[Any], Any]:
                 antialias=True,
                 pre_affine_name="to_mni" if config.registration == "affine" else None,
             ),
-            lambda subject: _mask_in_mni(subject, config),
+            lambda subject: _mask_in_mni(subject, config, volume, source),
         ]
     else:
         grid = mni_grid(config.spacing, config.field_of_view)
         steps += [
             tio.Resample(config.spacing, antialias=True),
-            _mask_of_signal,
+            lambda subject: _mask_in_native_space(subject, config, volume, source),
             tio.CropOrPad(grid.shape, mask_name="mask"),
         ]
     if config.normalise == "zscore":
@@ -152,39 +193,95 @@ def _register(subject: Any) -> Any:
     return subject
 
 
-def _mask_in_mni(subject: Any, config: PreprocessConfig) -> Any:
-    """Mask of the signal inside the template's brain and a margin around it."""
-    brain = template_on_grid(config.spacing, config.field_of_view).brain
-    near = _near_the_brain(config.spacing, tuple(config.field_of_view))
-    foreground = signal_mask(subject["image"].numpy()[0])
-    covered = float(foreground[brain].mean())
+def _mask_in_mni(subject: Any, config: PreprocessConfig, volume: RawVolume, source: Path | None) -> Any:
+    """Brain mask in MNI space."""
+    field_of_view = tuple(config.field_of_view)
+    distance = template_distance(config.spacing, field_of_view)
+    data = subject["image"].numpy()[0]
+    foreground = signal_mask(data)
+    covered = float(foreground[template_on_grid(config.spacing, field_of_view).brain].mean())
     if covered < _MIN_COVERED:
         raise InputError(
             f"does not lie in MNI space: {100 * covered:.0f} % of the template's brain are covered; "
             "set registration=affine, or space=native"
         )
-    return _with_mask(subject, foreground & near)
+    head = is_head(foreground, distance)
+    method = config.mask
+    if method == "auto":
+        method = STRIPPED if not head else "deepbet" if deepbet_version() else OTSU
+    if method == OTSU and not head:
+        method = STRIPPED
+    if method == STRIPPED:
+        return _with_mask(subject, foreground & (distance <= MARGIN_MM), STRIPPED)
+    if method == OTSU:
+        return _with_mask(subject, threshold_brain_mask(data, config.spacing, field_of_view), OTSU)
+    return _with_mask(subject, *_mask_of_source(subject, method, volume, source))
 
 
-@cache
-def _near_the_brain(spacing: float, field_of_view: tuple[float, ...]) -> Bool[np.ndarray, "x y z"]:
-    from scipy.ndimage import distance_transform_edt
+def _mask_in_native_space(subject: Any, config: PreprocessConfig, volume: RawVolume, source: Path | None) -> Any:
+    """Brain mask in native space, or the mask of the head without deepbet and a file."""
+    foreground = signal_mask(subject["image"].numpy()[0])
+    method = config.mask
+    if method == "auto":
+        method = "deepbet" if deepbet_version() else OTSU
+    if method == OTSU:
+        return _with_mask(subject, foreground, OTSU)
+    mask, name = _mask_of_source(subject, method, volume, source)
+    if config.mask == "auto" and foreground.sum() <= _MAX_STRIPPED * mask.sum():
+        return _with_mask(subject, foreground, STRIPPED)
+    return _with_mask(subject, mask, name)
 
-    brain = template_on_grid(spacing, field_of_view).brain
-    near: Bool[np.ndarray, "x y z"] = distance_transform_edt(~brain) * spacing <= _MARGIN_MM
-    return near
+
+def _mask_of_source(
+    subject: Any, method: str, volume: RawVolume, source: Path | None
+) -> tuple[Bool[np.ndarray, "x y z"], str]:
+    """Mask by deepbet or of the user's file on the subject's grid, and its source."""
+    if method == "deepbet":
+        mask, affine, name = extract_brain(volume), volume.affine, f"deepbet {deepbet_version()}"
+    else:
+        mask, affine = read_mask(mask_file(method, source))
+        name = GIVEN
+    from scipy.ndimage import affine_transform
+
+    image = subject["image"]
+    matrix = np.linalg.inv(image.get("to_mni", np.eye(4)) @ affine) @ np.asarray(image.affine)
+    share = affine_transform(
+        mask.astype(np.float32), matrix[:3, :3], matrix[:3, 3], output_shape=image.spatial_shape, order=1
+    )
+    inside: Bool[np.ndarray, "x y z"] = share > 0.5
+    if not inside.any():
+        raise InputError(f"mask={method}: does not overlap the volume")
+    return inside, name
 
 
-def _mask_of_signal(subject: Any) -> Any:
-    return _with_mask(subject, signal_mask(subject["image"].numpy()[0]))
+def mask_warnings(sources: Sequence[str]) -> list[str]:
+    """A line for reports that names the sources of brain masks, where a volume is not skull-stripped already."""
+    counts = Counter(source for source in sources if source and source != STRIPPED)
+    if not counts:
+        return []
+    parts = [f"{name} ({count})" if len(counts) > 1 else name for name, count in sorted(counts.items())]
+    remedy = "; thresholds lose sulci and keep some scalp: pip install 'debian-mri[brain]'" if OTSU in counts else ""
+    return [f"Brain masks of heads: {', '.join(parts)}{remedy}."]
 
 
-def _with_mask(subject: Any, mask: Bool[np.ndarray, "x y z"]) -> Any:
+def mask_identity(config: PreprocessConfig, source: Path) -> dict[str, str | None]:
+    """Identity of the mask's method for a cache: version of deepbet, digest of the user's mask.
+
+    Raises:
+        InputError: no such mask.
+    """
+    if config.mask in MASKS:
+        return {"deepbet": None if config.mask == OTSU else deepbet_version()}
+    return {"file": file_digest(mask_file(config.mask, source))}
+
+
+def _with_mask(subject: Any, mask: Bool[np.ndarray, "x y z"], name: str) -> Any:
     import torch
     import torchio as tio
 
     if not mask.any():
         raise InputError("no brain found: no foreground in the image")
+    subject["image"]["mask_source"] = name
     values = torch.from_numpy(mask.astype(np.uint8))[None]
     subject.add_image(tio.LabelMap(tensor=values, affine=subject["image"].affine), "mask")
     return subject

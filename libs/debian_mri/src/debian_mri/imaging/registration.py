@@ -1,13 +1,13 @@
-"""Affine registration of a head to the ICBM152 template, and N4, both by SimpleITK."""
+"""Affine registration of a head to the ICBM152 template, deformable registration, and N4, all by SimpleITK."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Bool, Float32, Float64
 
 from debian_mri.imaging.nifti import RawVolume
 from debian_mri.imaging.orientation import RegistrationStart, registration_starts, similarity
@@ -25,6 +25,13 @@ _MIN_INSIDE = 0.8
 MIN_SIMILARITY = 0.15
 # of the rotated starts that many are registered to the end
 _REFINED = 2
+# demons: factors of the grid's spacing, iterations, standard deviation of the Gaussian on the displacement at the
+# finest level, mm; as many voxels at the others
+_SHRINK, _ITERATIONS, _FIELD_MM = (4, 2, 1), (30, 30, 15), 3.0
+# around the template's brain, mm
+_BOX_MARGIN_MM = 8.0
+# of a brain's intensities: quantiles that the levels of fluid, grey and white matter start from
+_LEVEL_QUANTILES, _LEVEL_STEPS = (0.03, 0.25, 0.8), 30
 
 
 def to_sitk(data: Float32[np.ndarray, "x y z"], affine: Float64[np.ndarray, "4 4"]) -> Any:
@@ -197,3 +204,143 @@ def _optimise(fixed: Any, mask: Any, moving: Any, start: Any, *, levels: tuple[t
         transform = sitk.CompositeTransform(transform).GetBackTransform()
     kind = sitk.AffineTransform if isinstance(start, sitk.AffineTransform) else sitk.Euler3DTransform
     return method.GetMetricValue(), kind(transform)
+
+
+class Deformation(NamedTuple):
+    """Deformable registration of a brain to a template on one grid.
+
+    Attributes:
+        displacement: (3, X, Y, Z) mm, RAS: the template's point x lies at ``x + displacement(x)`` in the brain.
+        jacobian: (X, Y, Z) determinant of ``x + displacement(x)``: volume in the brain over volume in the template.
+        warped: (X, Y, Z) the brain's intensities at the template's points, in the template's levels.
+        correlation: of ``warped`` and the template inside the template's brain.
+        jacobian_range: smallest and largest determinant inside the template's brain; 0 or less is a fold.
+    """
+
+    displacement: Float32[np.ndarray, "3 x y z"]
+    jacobian: Float32[np.ndarray, "x y z"]
+    warped: Float32[np.ndarray, "x y z"]
+    correlation: float
+    jacobian_range: tuple[float, float]
+
+
+def register_deformable(
+    data: Float32[np.ndarray, "x y z"],
+    mask: Bool[np.ndarray, "x y z"],
+    template: Float32[np.ndarray, "x y z"],
+    brain: Bool[np.ndarray, "x y z"],
+    affine: Float64[np.ndarray, "4 4"],
+) -> Deformation:
+    """Register a brain in MNI space to a template by demons.
+
+    Diffeomorphic demons (Vercauteren et al., NeuroImage 45, 2009) on three levels, to the grid's own spacing, with a
+    Gaussian on the displacement. Intensities are first mapped piecewise linearly, the levels of fluid, grey and white
+    matter to those of the template. Deterministic.
+
+    Args:
+        data: intensities, as of `debian_mri.imaging.preprocess.Volume`.
+        mask: brain.
+        template: T1-weighted, on the same grid; 0 outside ``brain``.
+        brain: of the template.
+        affine: of the grid, axis-aligned.
+
+    Raises:
+        InputError: no contrast between tissues, or the registration fails.
+    """
+    from scipy.ndimage import binary_dilation, find_objects, map_coordinates
+
+    levels = tissue_levels(template[brain])
+    moving = map_levels(data, mask, levels)
+    spacing = float(affine[0, 0])
+    box = find_objects(binary_dilation(brain, iterations=max(1, round(_BOX_MARGIN_MM / spacing))).astype(np.uint8))[0]
+    corner = np.array([part.start for part in box])
+    inner = affine.copy()
+    inner[:3, 3] += affine[:3, :3] @ corner
+    with _one_thread():
+        field = _demons(to_sitk(np.where(brain, template, 0)[box], inner), to_sitk(moving[box], inner), spacing)
+    displacement = np.zeros((3, *data.shape), dtype=np.float32)
+    displacement[(slice(None), *box)] = field
+    coordinates = np.indices(data.shape, dtype=np.float32) + displacement / np.float32(spacing)
+    warped = map_coordinates(moving, coordinates, order=1, output=np.float32)
+    jacobian = jacobian_determinant(displacement, spacing)
+    correlation = float(np.corrcoef(warped[brain], template[brain])[0, 1])
+    inside = jacobian[brain]
+    return Deformation(displacement, jacobian, warped, correlation, (float(inside.min()), float(inside.max())))
+
+
+def tissue_levels(values: Float32[np.ndarray, " n"]) -> Float64[np.ndarray, " 3"]:
+    """Intensities of fluid, grey and white matter: medians of three classes (k-means of one dimension).
+
+    Raises:
+        InputError: no contrast.
+    """
+    levels = np.quantile(values, _LEVEL_QUANTILES).astype(np.float64)
+    for _ in range(_LEVEL_STEPS):
+        classes = np.digitize(values, (levels[1:] + levels[:-1]) / 2)
+        # a class without a voxel keeps its level
+        moved = np.array([np.median(values[classes == at]) if (classes == at).any() else levels[at] for at in range(3)])
+        if np.allclose(moved, levels, rtol=1e-4):
+            break
+        levels = moved
+    if not (np.diff(levels) > 0).all():
+        raise InputError("no contrast between fluid, grey and white matter: is it a T1-weighted image?")
+    return levels
+
+
+def map_levels(
+    data: Float32[np.ndarray, "x y z"], mask: Bool[np.ndarray, "x y z"], levels: Float64[np.ndarray, " 3"]
+) -> Float32[np.ndarray, "x y z"]:
+    """Intensities with the tissue levels of another image, 0 outside the mask; linear between the levels."""
+    source, target = (_extended(each) for each in (tissue_levels(data[mask]), levels))
+    mapped = np.interp(data, source, target)
+    return np.where(mask, mapped, 0).astype(np.float32)
+
+
+def _extended(levels: Float64[np.ndarray, " 3"]) -> Float64[np.ndarray, " 5"]:
+    """Levels with one on each side, at twice the distance of the outer two."""
+    low, middle, high = levels
+    return np.array([low - 2 * (middle - low), low, middle, high, high + 2 * (high - middle)])
+
+
+def jacobian_determinant(field: Float32[np.ndarray, "3 x y z"], spacing: float) -> Float32[np.ndarray, "x y z"]:
+    """Determinant of the derivative of ``x + field(x)``, by central differences.
+
+    Args:
+        field: displacement, mm, along the grid's axes.
+        spacing: mm between voxels.
+    """
+    a, b, c = (np.gradient(part, spacing) for part in field)
+    determinant: Float32[np.ndarray, "x y z"] = (
+        (1 + a[0]) * ((1 + b[1]) * (1 + c[2]) - b[2] * c[1])
+        - a[1] * (b[0] * (1 + c[2]) - b[2] * c[0])
+        + a[2] * (b[0] * c[1] - (1 + b[1]) * c[0])
+    ).astype(np.float32)
+    return determinant
+
+
+def _demons(fixed: Any, moving: Any, spacing: float) -> Float32[np.ndarray, "3 x y z"]:
+    """Displacement in mm, RAS, of the fixed image's points."""
+    import SimpleITK as sitk
+
+    field: Any = None
+    for shrink, iterations in zip(_SHRINK, _ITERATIONS, strict=True):
+        images = [fixed, moving]
+        if shrink > 1:
+            smoothed = (sitk.SmoothingRecursiveGaussian(image, shrink * spacing / 2) for image in images)
+            images = [sitk.Shrink(image, [shrink] * 3) for image in smoothed]
+        demons = sitk.DiffeomorphicDemonsRegistrationFilter()
+        demons.SetNumberOfThreads(1)  # sums of several threads differ in the last digits
+        demons.SetNumberOfIterations(iterations)
+        demons.SetSmoothDisplacementField(True)
+        demons.SetStandardDeviations(_FIELD_MM / spacing)
+        try:
+            if field is None:
+                field = demons.Execute(*images)
+            else:
+                start = sitk.Resample(field, images[0], sitk.Transform(), sitk.sitkLinear, 0.0, sitk.sitkVectorFloat64)
+                field = demons.Execute(*images, start)
+        except RuntimeError as error:
+            raise InputError(f"deformable registration failed ({' '.join(str(error).split())[-120:]})") from error
+    lps = sitk.GetArrayFromImage(field).transpose(3, 2, 1, 0)
+    result: Float32[np.ndarray, "3 x y z"] = (lps * np.diag(_FLIP)[:3, None, None, None]).astype(np.float32)
+    return result

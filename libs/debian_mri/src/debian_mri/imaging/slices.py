@@ -213,3 +213,17 @@ def _means_along(values: Float32[np.ndarray, "..."], parts: int, axis: int) -> F
         (last - first).reshape(shape)
     )
     return means
+
+
+def pixel_features(images: Sequence[SliceImage], planes: Sequence[str]) -> Float32[np.ndarray, "s w"]:
+    """Block means of slices, each in the columns of its plane and NaN in the others, so that planes do not mix.
+
+    Args:
+        images: of a scan.
+        planes: all planes of the configuration.
+    """
+    rows = np.full((len(images), len(planes), BLOCKS**2), np.nan, dtype=np.float32)
+    for row, image in zip(rows, images, strict=True):
+        # of length one at most, as features of an encoder
+        row[planes.index(image.plane)] = block_means(image.image).reshape(-1) / BLOCKS
+    return rows.reshape(len(images), -1)

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.imaging.nifti import RawVolume, nifti_image, read_affine, read_volume, voxel_digest
-from debian_mri.imaging.preprocess import STEP, VERSION, PreprocessConfig, Volume, preprocess_volume
+from debian_mri.imaging.preprocess import STEP, VERSION, PreprocessConfig, Volume, mask_identity, preprocess_volume
 from icube_common.config import config_to_dict
 from icube_common.data.manifest import write_rows
 from icube_common.errors import InputError
@@ -57,7 +57,7 @@ def cached_volume(manifest: Manifest, scan: Scan, config: PreprocessConfig) -> P
     raw = read_volume(source, fill_nan=fill_nan) if raw is None else raw
     status = source.stat()
     try:
-        volume = preprocess_volume(raw, config)
+        volume = preprocess_volume(raw, config, source=source)
     except InputError as error:
         raise InputError(f"{source}: {error}") from error
     record = {
@@ -65,6 +65,8 @@ def cached_volume(manifest: Manifest, scan: Scan, config: PreprocessConfig) -> P
         "size": status.st_size,
         "modified": status.st_mtime_ns,
         "turned": round(volume.rotation, 1),
+        "mask": volume.mask_source,
+        "intracranial_ml": round(volume.intracranial_ml, 3),
     }
     _store(path, volume, config, record)
     return path
@@ -123,10 +125,18 @@ def load_volume(path: str | Path) -> Volume:
 
     path = Path(path)
     try:
+        record = read_json(_beside(path, ".json"))
         image: Any = nibabel.load(path)
         mask: Any = nibabel.load(_beside(path, ".mask.nii.gz"))
         data = np.asarray(image.dataobj, dtype=np.float32)
-        return Volume(data, np.asarray(image.affine, dtype=np.float64), np.asarray(mask.dataobj) > 0)
+        return Volume(
+            data,
+            np.asarray(image.affine, dtype=np.float64),
+            np.asarray(mask.dataobj) > 0,
+            float(record["turned"]),
+            str(record["mask"]),
+            float(record["intracranial_ml"]),
+        )
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(f"{path}: damaged, delete it and it is computed again ({reason})") from error
@@ -137,12 +147,18 @@ def cached_head_rotation(path: str | Path) -> float:
     return float(read_json(_beside(Path(path), ".json")).get("turned", 0.0))
 
 
+def cached_mask_source(path: str | Path) -> str:
+    """Source of the brain mask of a cached volume; see `debian_mri.imaging.preprocess.Volume`."""
+    return str(read_json(_beside(Path(path), ".json")).get("mask", ""))
+
+
 def volume_key(content: str, source: Path, config: PreprocessConfig) -> str:
     """Cache key of a preprocessed volume."""
     parts = {
         "content": content,
         "affine": np.round(read_affine(source), 6).tolist(),
         "config": config_to_dict(config),
+        "mask": mask_identity(config, source),
         "version": VERSION,
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
     }

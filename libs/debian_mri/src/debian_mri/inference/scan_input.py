@@ -37,7 +37,7 @@ from debian_mri.data.inputs import Inputs, scan_pixels
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.data.participants import Participants
 from debian_mri.imaging.orientation import MAX_HEAD_ROTATION
-from debian_mri.imaging.preprocess import Volume
+from debian_mri.imaging.preprocess import Volume, mask_warnings
 from debian_mri.imaging.regions import regions_on_plane
 from debian_mri.imaging.slices import SliceImage
 from debian_mri.inference.sequence_check import resolve_sequence, trained_sequences
@@ -143,6 +143,7 @@ def load_scan_input(
     warnings = [
         *source.warnings,
         *rotation_warnings(images.rotation),
+        *mask_warnings([images.mask_source]),
         *(located if geometries else []),
         *_unused(model, values or {}),
         *_seen(model, source),

