@@ -17,6 +17,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "prompt.": {"prompt.init": "template"},
     "visual.enabled": {"skeleton.enabled": True},
     "loss.label_smoothing": {},
+    "vlm.encoder_": {"vlm.encoder": "monai:DenseNet121"},
 }
 REFUSED = frozenset({"prompt.seed"})
 

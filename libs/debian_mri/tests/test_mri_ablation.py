@@ -13,7 +13,10 @@ from icube_common.errors import InputError
 from icube_common.experiments import Grid, override_texts
 from icube_common.experiments.overrides import SET_BY_STUDY
 
-NEEDS: dict[str, dict[str, Any]] = {"prompt.": {"prompt.init": "template"}}
+NEEDS: dict[str, dict[str, Any]] = {
+    "prompt.": {"prompt.init": "template"},
+    "vlm.encoder_": {"vlm.encoder": "monai:DenseNet121"},
+}
 REFUSED = frozenset({"prompt.seed", "prompt.conditional", "tabular.enabled", "tabular.fusion_mode"})
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

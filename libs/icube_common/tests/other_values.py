@@ -58,7 +58,7 @@ def _candidates(metadata: Any, default: Any) -> list[Any]:
         if default and isinstance(default[0], (int, float)):
             return [[item * 2 for item in default], [item / 2 for item in default]]
         return [default[:1], [*default, "education"], ["a"]]
-    return ["another {name} {value}", "another", "7"]
+    return ["another {name} {value}", "another", "7", "64"]
 
 
 def check_keys_of_a_trial(
