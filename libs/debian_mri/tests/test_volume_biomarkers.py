@@ -51,7 +51,7 @@ def write_volumes(path: Path, ids: list[str], *, source: str = "FreeSurfer", see
         volumes = [3.5 * loss, 3.7 * loss, 12 / loss, 13 / loss, 1.2 / loss, 230.0, 231.0, 1450.0]
         rows.append(np.array(volumes) * generator.uniform(0.95, 1.05, len(volumes)))
     table = VolumeTable(
-        ids=tuple(ids), names=NAMES, values=np.array(rows), sources=(source,) * len(ids), citations=("Nobody 2026",)
+        ids=tuple(ids), names=NAMES, values=np.array(rows), sources=(source,) * len(ids), citations=("Author 2026",)
     )
     table.write(path, overwrite=True)
     return table
@@ -109,7 +109,7 @@ def test_training_uses_the_biomarkers_of_the_table(run: Path) -> None:
     model = MriModel.from_pretrained(run)
     assert model.biomarkers is not None and model.biomarkers.names == EXPECTED
     assert "Volumes of structures by FreeSurfer." in model.description["disclaimers"]
-    assert "Nobody 2026" in model.description["disclaimers"]
+    assert "Author 2026" in model.description["disclaimers"]
 
 
 def test_prediction_of_other_people_takes_their_table(place: Path, run: Path) -> None:

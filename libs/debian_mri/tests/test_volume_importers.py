@@ -15,7 +15,7 @@ from debian_mri.cli import main
 from debian_mri.data.manifest import Scan
 from icube_common.errors import InputError
 
-# FreeSurfer 7: the layout of mri_segstats, the numbers of nobody
+# FreeSurfer 7: the layout of mri_segstats, invented numbers
 ASEG = """\
 # Title Segmentation Statistics 
 # 
@@ -25,7 +25,7 @@ ASEG = """\
 # sysname  Linux
 # hostname node
 # machine  x86_64
-# user     nobody
+# user     user
 # anatomy_type volume
 # 
 # SUBJECTS_DIR /data

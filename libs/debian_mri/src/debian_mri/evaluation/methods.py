@@ -48,6 +48,7 @@ from icube_common.experiments.runner.method_cases import (
     plain_cases,
 )
 from icube_common.experiments.runner.method_runs import MethodBench
+from icube_common.io.csv import file_digest
 from icube_common.prompts.ridge_init import mean_and_std
 from icube_common.training import open_run
 
@@ -113,7 +114,7 @@ def compare_methods(
         "options": {**vars(options), "shots": list(shots)},
         "features": features,
         **{key: settings[key] for key in ("vlm", "slices", "preprocess")},
-        "volumes": config.concepts.volumes,
+        "volumes": file_digest(Path(config.concepts.volumes)) if config.concepts.volumes else "",
         "budget": budget,
     }
     check_same_evaluation(Path(out), record, overwrite=overwrite)
