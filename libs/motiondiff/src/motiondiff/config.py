@@ -25,6 +25,12 @@ class DataConfig(Config):
     mirror: float = option(
         0.0, "share of mirrored windows: left and right exchanged in motion, labels and captions", ge=0, le=1
     )
+    tempo_range: float = option(
+        0.0, "largest random change of the tempo, a share; it varies smoothly within a clip", ge=0, lt=1
+    )
+    posture_degrees: float = option(
+        0.0, "standard deviation of a random constant rotation of every joint but the root, degrees", ge=0, le=45
+    )
     stature_range: float = option(
         0.05, "largest random scaling of bodies, 1 +- this, and of the shape condition", ge=0, lt=1
     )
@@ -47,6 +53,23 @@ class ModelConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DenoiserConfig(ModelConfig):
+    """Shape and preconditioning of the denoiser."""
+
+    preconditioning: str = option(
+        "spectral",
+        "spectral: the network corrects a Wiener filter of the training motions; none: it predicts the clean motion",
+        choices=("spectral", "none"),
+    )
+    convolution: int = option(7, "frames of a convolution along time in each layer, an odd number; 0: none", ge=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.convolution and not self.convolution % 2:
+            raise InputError(f"model.convolution={self.convolution}: must be odd, or 0")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DiffusionConfig(Config):
     """Noise schedule, condition dropout and loss weights."""
 
@@ -60,6 +83,12 @@ class DiffusionConfig(Config):
         0.2, "probability of replacing the text, where there is one, by its learned null", ge=0, le=1
     )
     shape_dropout: float = option(0.1, "probability of replacing the body shape by its learned null", ge=0, le=1)
+    joint_dropout: float = option(
+        0.1, "probability of replacing action, style and text together by their learned nulls", ge=0, le=1
+    )
+    min_snr_gamma: float = option(
+        5.0, "largest weight of the errors at little noise, which is the signal-to-noise ratio; 0: all weigh 1", ge=0
+    )
     inpainting_probability: float = option(
         0.0,
         "share of windows with conditioned frames or joints, for editing; 0: no input for them",
@@ -68,6 +97,7 @@ class DiffusionConfig(Config):
     )
     weight_simple: float = option(1.0, "weight of the loss on normalised features", ge=0)
     weight_positions: float = option(1.0, "weight of the loss on joint positions by forward kinematics", ge=0)
+    weight_root: float = option(1.0, "weight of the loss on the root's place", ge=0)
     weight_velocity: float = option(1.0, "weight of the loss on joint velocities", ge=0)
     weight_contact: float = option(1.0, "weight of the loss on feet that should stand", ge=0)
 
@@ -96,7 +126,7 @@ class MotionDiffConfig(Config):
     """All sections of ``motiondiff train``."""
 
     train: TrainConfig = section(TrainConfig, learning_rate=3e-4, warmup_steps=100, ema_decay=0.995)
-    model: ModelConfig = section(ModelConfig)
+    model: DenoiserConfig = section(DenoiserConfig)
     data: DataConfig = section(DataConfig)
     diffusion: DiffusionConfig = section(DiffusionConfig)
     text: TextConfig = section(TextConfig)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import TYPE_CHECKING, Any
 
 from icube_common.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    import torch
+
+HIGHEST_NOISE, LOWEST_NOISE = 40.0, 0.01
+"""Standard deviations of the noise, in units of the features', between which steps are spaced by the log-SNR."""
 
 # the steps that lie over the schedule where no distillation says otherwise, as in LCM's paper
 LCM_STEPS = 50
@@ -85,6 +92,41 @@ def make_scheduler(name: str, base_config: Any) -> Any:
         laid = int(base_config.get("original_inference_steps") or LCM_STEPS)  # a distilled run's own
         settings = {**settings, "original_inference_steps": min(laid, int(base_config["num_train_timesteps"]))}
     return getattr(diffusers, class_name).from_config({**shared, **settings})
+
+
+def log_snr_timesteps(cumulative: torch.Tensor, steps: int) -> list[int]:
+    """Falling distinct timesteps whose signal-to-noise ratios have about equal ratios.
+
+    Lu et al., "DPM-Solver", NeurIPS 2022, section 3.3: steps are uniform in the log-SNR, here between `HIGHEST_NOISE`
+    and `LOWEST_NOISE`, as far as the schedule reaches. Uniform timesteps of a cosine schedule leave fine detail to the
+    last step, and diffusers' ``use_lu_lambdas`` gives half of ten steps to the pure noise at a cosine schedule's end.
+
+    Args:
+        cumulative: (N,) cumulative products of alphas, of the noise schedule.
+        steps: how many, up to N.
+    """
+    logarithm = 0.5 * ((1 - cumulative.double()).log() - cumulative.double().log())
+    highest = min(math.log(HIGHEST_NOISE), float(logarithm[-1]))
+    lowest = max(math.log(LOWEST_NOISE), float(logarithm[0]))
+    wanted = [highest + (lowest - highest) * step / max(steps - 1, 1) for step in range(steps)]
+    timesteps = [int((logarithm - level).abs().argmin()) for level in wanted]
+    last = len(cumulative) - 1
+    for step in range(steps):  # each below the one before it, and room for those that follow
+        highest_free = last if step == 0 else timesteps[step - 1] - 1
+        timesteps[step] = min(max(timesteps[step], steps - 1 - step), highest_free)
+    return timesteps
+
+
+def set_timesteps(scheduler: Any, steps: int, device: torch.device | str) -> None:
+    """Set a scheduler's timesteps: DPM-Solver++'s by `log_snr_timesteps`, those of others as they are configured.
+
+    Raises:
+        ValueError: the scheduler has fewer steps.
+    """
+    if type(scheduler).__name__.startswith("DPMSolver") and scheduler.config.get("algorithm_type") == "dpmsolver++":
+        scheduler.set_timesteps(timesteps=log_snr_timesteps(scheduler.alphas_cumprod, steps), device=device)
+    else:
+        scheduler.set_timesteps(steps, device=device)
 
 
 def check_scheduler(scheduler: Any) -> None:

@@ -16,6 +16,7 @@ from icube_common.training.sampler import SampleRef
 from motiondiff.config import DataConfig
 from motiondiff.data.captions import EmbeddedCaptions
 from motiondiff.data.store import MotionStore
+from motiondiff.data.variation import vary_posture, vary_tempo
 from motiondiff.skeleton.mirror import mirror_features, mirror_labels
 
 if TYPE_CHECKING:
@@ -152,6 +153,11 @@ class MotionDataset(torch.utils.data.Dataset[dict[str, Any]]):
             mirror = self.config.mirror > 0 and rng.random() < self.config.mirror
         rows = self.store.frames(clip, start, stop)
         features = to_common_frame(rows)
+        if self.augment and self.config.tempo_range:
+            limits = {"shortest": self.config.min_frames, "longest": self.config.max_frames}
+            features = vary_tempo(features, self.config.tempo_range, rng, **limits)
+        if self.augment and self.config.posture_degrees:
+            features = vary_posture(features, self.store.skeleton(clip), self.config.posture_degrees, rng)
         features[:, :3] *= scale
         offsets = self.store.offsets[columns["skeleton"][clip]] * np.float32(scale)
         if mirror:

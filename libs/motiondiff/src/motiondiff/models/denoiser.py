@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from icube_common.errors import InputError
 from motiondiff.models.conditioning import ConditionEmbedding, Conditions
+from motiondiff.models.spectrum import BANDS, GATES, Components, Preconditioning, noise_deviation
 
 if TYPE_CHECKING:
     from typing import Self
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 # packed tokens come in multiples of this
 PACKING_STEP = 256
+PRECONDITIONINGS = ("spectral", "none")
 
 
 class MotionDenoiser(ModelMixin, ConfigMixin):
@@ -52,9 +54,14 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
             then starts from the interpolation between them.
         text_size: S, numbers of a text's embedding; 0: no text condition.
         text_encoder: what the texts were embedded with: `motiondiff.models.text_encoder.TextEncoder.facts`.
+        preconditioning: ``spectral``: the network corrects a Wiener filter of the training motions' spectrum
+            (`motiondiff.models.spectrum`); ``none``: it predicts the clean motion itself, as MDM's does.
+        convolution: frames of a depthwise convolution along time in every layer, an odd number; 0: none.
+        num_train_timesteps: length of the noise schedule.
 
     Raises:
-        ValueError: the width is odd or not a multiple of the number of heads.
+        ValueError: the width is odd or not a multiple of the number of heads; an even convolution; an unknown
+            preconditioning.
     """
 
     @register_to_config
@@ -73,11 +80,23 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         inpainting_input: bool = False,
         text_size: int = 0,
         text_encoder: dict[str, Any] | None = None,
+        preconditioning: str = "spectral",
+        convolution: int = 7,
+        num_train_timesteps: int = 1000,
     ) -> None:
         super().__init__()
         if width % num_heads or width % 2:
             raise ValueError(f"model.width={width}: must be even and a multiple of model.num_heads={num_heads}")
-        self.embed_frames = nn.Linear(feature_size, width)
+        if convolution and not convolution % 2:
+            raise ValueError(f"model.convolution={convolution}: must be odd, or 0")
+        if preconditioning not in PRECONDITIONINGS:
+            raise ValueError(f"model.preconditioning={preconditioning}: must be one of {', '.join(PRECONDITIONINGS)}")
+        self.spectral = preconditioning == "spectral"
+        if self.spectral:
+            # of the training motions and of the noise schedule: `set_preconditioning`; until then white motions
+            self.register_buffer("spectrum", torch.ones(BANDS + 1, feature_size))
+            self.register_buffer("cumulative", torch.linspace(0.9999, 1e-4, num_train_timesteps))
+        self.embed_frames = nn.Linear(2 * feature_size if self.spectral else feature_size, width)
         # without a bias: where nothing is held, nothing is added
         self.embed_inpainting = nn.Linear(2 * feature_size, width, bias=False) if inpainting_input else None
         self.timestep_features = Timesteps(width, flip_sin_to_cos=True, downscale_freq_shift=0)
@@ -89,10 +108,10 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         self.register_buffer("action_texts", torch.zeros(len(actions), text_size), persistent=text_size > 0)
         self.register_buffer("frame_position", sinusoidal_positions(max_frames, width), persistent=False)
         self.layers = nn.ModuleList(
-            [TransformerLayer(width, num_heads, feedforward, dropout) for _ in range(num_layers)]
+            [TransformerLayer(width, num_heads, feedforward, dropout, convolution) for _ in range(num_layers)]
         )
         self.norm = nn.LayerNorm(width)
-        self.predict = nn.Linear(width, feature_size)
+        self.predict = nn.Linear(width, feature_size * (1 + len(GATES) if self.spectral else 1))
         nn.init.zeros_(self.predict.weight)
         nn.init.zeros_(self.predict.bias)
 
@@ -122,6 +141,15 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
             except ValueError as error:
                 raise InputError(str(error)) from error
 
+    def set_preconditioning(self, spectrum: Float[Tensor, "K+1 D"], cumulative: Float[Tensor, " N"]) -> None:
+        """Fix the spectrum of the training motions and the cumulative products of alphas of the noise schedule.
+
+        Without effect where ``preconditioning`` is ``none``.
+        """
+        if self.spectral:
+            self.spectrum.copy_(spectrum)
+            self.cumulative.copy_(cumulative)
+
     @classmethod
     def from_pretrained(cls, *args: Any, **options: Any) -> MotionDenoiser:
         """Load weights into aligned memory: in a memory map last bits depend on the length of its header."""
@@ -148,24 +176,56 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
                 neither receives nor gives attention that counts: each clip gets what it would get alone.
             inpainting: the conditioned parts, by `motiondiff.models.inpainting.inpainting_input`.
         """
-        batch, frames, _ = sample.shape
-        valid = mask if mask is not None else sample.new_ones(batch, frames, dtype=torch.bool)
+        valid = mask if mask is not None else sample.new_ones(sample.shape[:2], dtype=torch.bool)
         sample = sample.masked_fill(~valid[..., None], 0.0)  # NaN times an attention weight of 0 would still be NaN
-        time = self.timestep_features(timestep.expand(batch)).to(self.token_kind.dtype)
+        timestep = timestep.expand(len(sample))
+        if not self.spectral:
+            predicted = self.network(sample, timestep, conditions, valid, inpainting)
+            return predicted if inpainting is None else predicted + inpainting[..., : predicted.shape[-1]]
+        noise = noise_deviation(self.cumulative, timestep)
+        # in float32: half precision rounds off a tenth of the noise that jerk is measured in
+        with torch.autocast(sample.device.type, enabled=False):
+            scalings = Preconditioning(Components.of(self.spectrum.float(), valid), noise.float())
+            noisy = sample.float() * (1 + scalings.noise**2).sqrt()
+            inputs = scalings.network_input(noisy)
+        output = self.network(inputs.to(sample.dtype), timestep, conditions, valid, inpainting)
+        with torch.autocast(sample.device.type, enabled=False):
+            return scalings.clean(noisy, output.float())
+
+    def network(
+        self,
+        inputs: Float[Tensor, "B T *D"],
+        timestep: Tensor,
+        conditions: Conditions,
+        valid: Bool[Tensor, "B T"],
+        inpainting: Float[Tensor, "B T 2*D"] | None = None,
+    ) -> Float[Tensor, "B T *D"]:
+        """The transformer without its preconditioning.
+
+        Args:
+            inputs: D features, or 2 D of `motiondiff.models.spectrum.Preconditioning.network_input`.
+            timestep: (B,) diffusion timestep.
+            conditions: B rows of conditions.
+            valid: True on a motion's own frames.
+            inpainting: the conditioned parts.
+        """
+        batch, frames, _ = inputs.shape
+        time = self.timestep_features(timestep).to(self.token_kind.dtype)
         front = torch.cat([self.embed_timestep(time)[:, None], self.embed_conditions(conditions)], dim=1)
         front = front + self.token_kind
-        embedded = self.embed_frames(sample) + self.frame_position[:frames]
+        embedded = self.embed_frames(inputs) + self.frame_position[:frames]
         if inpainting is not None:
             assert self.embed_inpainting is not None, "this denoiser was trained without held parts"
-            inpainting = inpainting.masked_fill(~valid[..., None], 0.0)
-            embedded = embedded + self.embed_inpainting(inpainting)
+            embedded = embedded + self.embed_inpainting(inpainting.masked_fill(~valid[..., None], 0.0))
         tokens = torch.cat([front, embedded], dim=1)
-        packing = Packing(torch.cat([valid.new_ones(batch, front.shape[1]), valid], dim=1))
+        packing = Packing(torch.cat([valid.new_ones(batch, front.shape[1]), valid], dim=1), front.shape[1])
         packed = packing.pack(tokens)
         for layer in self.layers:
             packed = layer(packed, packing)
-        predicted = packing.unpack(self.predict(self.norm(packed)))[:, front.shape[1] :]
-        return predicted if inpainting is None else predicted + inpainting[..., : predicted.shape[-1]]
+        # half precision in the last layer alone doubles the jerk of what is sampled
+        with torch.autocast(inputs.device.type, enabled=False):
+            normalised = self.norm(packed.to(self.norm.weight.dtype))
+            return packing.unpack(self.predict(normalised))[:, front.shape[1] :]
 
 
 class Packing:
@@ -175,12 +235,20 @@ class Packing:
     clips of mixed lengths is padding. Some padding stays, up to `PACKING_STEP` tokens: a library that compiles kernels
     by size (oneDNN on CPUs) then meets a few sizes again and again instead of a new one at every step.
 
+    On a GPU nothing is packed: to count the tokens the host would have to wait for the device.
+
     Args:
         mask: (B, N) True on tokens that count.
+        front: tokens of a row before its frames.
     """
 
-    def __init__(self, mask: Bool[Tensor, "B N"]) -> None:
+    def __init__(self, mask: Bool[Tensor, "B N"], front: int = 0) -> None:
         self.batch, self.tokens = mask.shape
+        self.front = front
+        self.mask = mask
+        if mask.device.type != "cpu":
+            self.full, self.attention_mask = True, rearrange(mask, "b keys -> b 1 1 keys")
+            return
         count = int(mask.sum())
         packed = min(-(-count // PACKING_STEP) * PACKING_STEP, mask.numel())
         self.full = packed == mask.numel()
@@ -202,12 +270,17 @@ class Packing:
 
 
 class TransformerLayer(nn.Module):
-    """Pre-norm self-attention and feed-forward."""
+    """Pre-norm self-attention and feed-forward, with a convolution along time before them where asked for.
 
-    def __init__(self, width: int, num_heads: int, feedforward: int, dropout: float) -> None:
+    The convolution is depthwise, as in Gulati et al., "Conformer", Interspeech 2020, section 2.2: what a frame has in
+    common with its neighbours need not be learned as attention by position.
+    """
+
+    def __init__(self, width: int, num_heads: int, feedforward: int, dropout: float, convolution: int = 0) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.dropout = dropout
+        self.convolution = TimeConvolution(width, convolution) if convolution else None
         self.norm_attention = nn.LayerNorm(width)
         self.query_key_value = nn.Linear(width, 3 * width)
         self.attention_out = nn.Linear(width, width)
@@ -218,16 +291,64 @@ class TransformerLayer(nn.Module):
 
     def forward(self, packed: Float[Tensor, "M W"], packing: Packing) -> Float[Tensor, "M W"]:
         """One layer on the tokens that count."""
+        if self.convolution is not None:
+            packed = packed + F.dropout(self.convolution(packed, packing), self.dropout, self.training)
         query, key, value = rearrange(
             packing.unpack(self.query_key_value(self.norm_attention(packed))),
             "b n (three heads size) -> three b heads n size",
             three=3,
             heads=self.num_heads,
         )
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=packing.attention_mask)
+        attended = attention(query, key, value, packing.attention_mask)
         attended = self.attention_out(packing.pack(rearrange(attended, "b heads n size -> b n (heads size)")))
         packed = packed + F.dropout(attended, self.dropout, self.training)
         return packed + F.dropout(self.feedforward(self.norm_feedforward(packed)), self.dropout, self.training)
+
+
+class TimeConvolution(nn.Module):
+    """Depthwise convolution over the frames, gated, without effect at first.
+
+    Args:
+        width: W.
+        frames: odd number of frames.
+    """
+
+    def __init__(self, width: int, frames: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.weight = nn.Parameter(torch.randn(frames, width) / math.sqrt(frames))
+        self.out = nn.Linear(width, width)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, packed: Float[Tensor, "M W"], packing: Packing) -> Float[Tensor, "M W"]:
+        """What is added to the tokens; nothing to those in front of the frames."""
+        rows = packing.unpack(self.norm(packed)) * packing.mask[..., None]
+        frames = rows[:, packing.front :]
+        half = len(self.weight) // 2
+        padded = F.pad(frames, (0, 0, half, half))
+        # as a sum of shifted frames: on a CPU the library's depthwise kernel is several times slower
+        mixed = sum(padded[:, n : n + frames.shape[1]] * weight for n, weight in enumerate(self.weight.to(rows)))
+        front = rows.new_zeros(len(rows), packing.front, rows.shape[2])
+        return self.out(packing.pack(torch.cat([front, F.gelu(mixed)], dim=1)))
+
+
+def attention(
+    query: Float[Tensor, "B H N size"],
+    key: Float[Tensor, "B H N size"],
+    value: Float[Tensor, "B H N size"],
+    mask: Bool[Tensor, "B 1 1 N"] | None,
+) -> Float[Tensor, "B H N size"]:
+    """Scaled dot-product attention (Vaswani et al., NeurIPS 2017, eq. 1).
+
+    In training on a CPU as two products: the gradient of torch's fused kernel takes three times as long there.
+    """
+    if not (query.requires_grad and query.device.type == "cpu"):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    scores = (query * query.shape[-1] ** -0.5) @ key.mT
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return scores.softmax(-1).to(value.dtype) @ value
 
 
 def sinusoidal_positions(count: int, width: int) -> Float[Tensor, "N W"]:

@@ -14,15 +14,24 @@ from motiondiff.models.representation import MotionRepresentation
 # units that bring the terms to the size of the simple one: m for poses, m/s for velocities
 POSE_UNIT = 0.1
 SPEED_UNIT = 0.4
-# a foot slower than this in the real motion is meant to stand: m/s
+# a foot slower than this (m/s), and at most so far (m) above the lowest place it has in the clip, stands
 CONTACT_SPEED = 0.25
+CONTACT_HEIGHT = 0.06
+# weight of a clip that is all noise (the paper has 0)
+LEAST_WEIGHT = 0.05
 
 
-def masked_mean(values: Float[Tensor, "B T *rest"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, ""]:
-    """Mean over a clip's own frames and further dimensions, then over clips: long clips weigh as short ones do."""
+def masked_mean(
+    values: Float[Tensor, "B T *rest"], mask: Bool[Tensor, "B T"], weights: Float[Tensor, " B"] | None = None
+) -> Float[Tensor, ""]:
+    """Mean over a clip's own frames and further dimensions, then over clips: long clips weigh as short ones do.
+
+    With ``weights`` the mean over clips is that of each clip's mean times its weight.
+    """
     per_frame = values.flatten(2).mean(-1) if values.ndim > 2 else values
     weight = mask.to(per_frame.dtype)
-    return ((per_frame * weight).sum(1) / weight.sum(1).clamp(min=1)).mean()
+    per_clip = (per_frame * weight).sum(1) / weight.sum(1).clamp(min=1)
+    return per_clip.mean() if weights is None else (per_clip * weights).mean()
 
 
 def motion_losses(
@@ -31,8 +40,9 @@ def motion_losses(
     mask: Bool[Tensor, "B T"],
     offsets: Float[Tensor, "B J 3"],
     representation: MotionRepresentation,
+    weights: Float[Tensor, " B"] | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
-    """The four terms, unweighted: Tevet et al., "Human Motion Diffusion Model", ICLR 2023, eq. 2 to 5.
+    """The terms of a loss: Tevet et al., "Human Motion Diffusion Model", ICLR 2023, eq. 2 to 5, and the root's place.
 
     Args:
         predicted: normalised features as the denoiser gives them.
@@ -40,31 +50,54 @@ def motion_losses(
         mask: True on a clip's own frames.
         offsets: rest offsets of each clip's body, metres.
         representation: normalisation, topology and feet.
+        weights: weight of each clip's errors, such as `min_snr_weights`; None: all weigh 1.
 
     Returns:
-        ``simple`` on normalised features; ``positions`` on joints relative to the root by forward kinematics (the
-        root itself is a feature), in `POSE_UNIT`; ``velocity`` on joint velocities and ``contact`` on the predicted
-        velocity of feet that stand in the real motion, both in `SPEED_UNIT`.
+        ``simple`` on normalised features; ``positions`` on joints relative to the root by forward kinematics and
+        ``root`` on the root's place, both in `POSE_UNIT`; ``velocity`` on joint velocities and ``contact`` on the
+        predicted velocity of feet that stand in the real motion (slower than `CONTACT_SPEED`, no higher than
+        `CONTACT_HEIGHT` above their lowest place), both in `SPEED_UNIT`.
     """
     predicted, target = predicted.float(), target.float()
     predicted_positions = representation.positions(representation.denormalise(predicted), offsets)
-    target_positions = representation.positions(representation.denormalise(target), offsets)
+    with torch.no_grad():
+        target_positions = representation.positions(representation.denormalise(target), offsets)
     predicted_pose = predicted_positions - predicted_positions[:, :, :1]
     target_pose = target_positions - target_positions[:, :, :1]
+    root_error = predicted_positions[:, :, 0] - target_positions[:, :, 0]
     fps = representation.config.fps
     predicted_velocity = predicted_positions.diff(dim=1) * fps
     target_velocity = target_positions.diff(dim=1) * fps
     step_mask = mask[:, 1:] & mask[:, :-1]
     terms = {
-        "simple": masked_mean((predicted - target) ** 2, mask),
-        "positions": masked_mean(((predicted_pose - target_pose) / POSE_UNIT) ** 2, mask),
-        "velocity": masked_mean(((predicted_velocity - target_velocity) / SPEED_UNIT) ** 2, step_mask),
+        "simple": masked_mean((predicted - target) ** 2, mask, weights),
+        "positions": masked_mean(((predicted_pose - target_pose) / POSE_UNIT) ** 2, mask, weights),
+        "root": masked_mean((root_error / POSE_UNIT) ** 2, mask, weights),
+        "velocity": masked_mean(((predicted_velocity - target_velocity) / SPEED_UNIT) ** 2, step_mask, weights),
     }
     if representation.feet:
         feet = representation.feet_index
-        stands = target_velocity.index_select(2, feet).norm(dim=-1) < CONTACT_SPEED
+        height = target_positions.index_select(2, feet)[..., 1]
+        lowest = height.masked_fill(~mask[..., None], torch.inf).amin(1, keepdim=True)
+        low = height < lowest + CONTACT_HEIGHT
+        slow = target_velocity.index_select(2, feet).norm(dim=-1) < CONTACT_SPEED
+        stands = slow & low[:, 1:] & low[:, :-1]
         slides = ((predicted_velocity.index_select(2, feet) / SPEED_UNIT) ** 2).mean(-1) * stands
-        terms["contact"] = masked_mean(slides, step_mask)
+        terms["contact"] = masked_mean(slides, step_mask, weights)
     else:
         terms["contact"] = torch.zeros_like(terms["simple"])
     return terms
+
+
+def min_snr_weights(cumulative: Float[Tensor, " B"], gamma: float) -> Float[Tensor, " B"]:
+    """Weight of the error of the clean motion at each clip's noise: its signal-to-noise ratio, at most ``gamma``.
+
+    Hang et al., "Efficient Diffusion Training via Min-SNR Weighting Strategy", ICCV 2023, eq. 8 (for a prediction of
+    the clean data); no less than `LEAST_WEIGHT`, so that pure noise has a target too.
+
+    Args:
+        cumulative: cumulative product of alphas at each clip's timestep.
+        gamma: largest weight.
+    """
+    ratio = cumulative / (1 - cumulative).clamp(min=1e-8)
+    return ratio.clamp(min=LEAST_WEIGHT, max=gamma)

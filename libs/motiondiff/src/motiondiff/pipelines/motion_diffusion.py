@@ -6,6 +6,7 @@ Shapes: B motions, F the longest motion of the denoiser, T the longest of this b
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +29,14 @@ from motiondiff.models.inpainting import FADE_SECONDS, InpaintingCondition, inpa
 from motiondiff.models.representation import MotionRepresentation
 from motiondiff.models.text_encoder import TextEncoder, check_same_encoder, load_saved_encoder
 from motiondiff.pipelines.sampling import check_model_format, model_folder
-from motiondiff.schedulers import check_scheduler
+from motiondiff.schedulers import check_scheduler, set_timesteps
 from motiondiff.skeleton.motion import Motion, canonicalise
 from motiondiff.skeleton.skeleton import Skeleton
+
+
+GUIDED_SHARE = 0.9
+"""Share of the steps that guidance is applied in: in the last ones it only enlarges fine detail (Kynkaanniemi et al.,
+"Applying Guidance in a Limited Interval", NeurIPS 2024)."""
 
 
 @dataclass
@@ -169,7 +175,8 @@ class MotionDiffusionPipeline(DiffusionPipeline):
                 or of the action whose captions are nearest to the text.
             num_inference_steps: denoising steps.
             guidance_scale: classifier-free guidance, ``null + scale (given - null)`` (Ho and Salimans, 2022, eq. 6); 1
-                is no guidance and sends half as many rows through the denoiser.
+                is no guidance and sends half as many rows through the denoiser. In the last tenth of the steps there
+                is none.
             inpainting: conditioned parts, in normalised features of the common frame and as many frames as the longest
                 motion has. At every step the predicted clean motion is made exact there, and the correction is spread
                 over the frames between (`motiondiff.models.inpainting.spread_correction`), so that the scheduler adds
@@ -209,8 +216,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         lengths = self._lengths(num_frames, self._likely_actions(actions, conditions), generator)
         conditions = conditions.to(device)
         guided = guidance_scale != 1.0
-        if guided:
-            conditions = Conditions.cat([conditions.without_semantics(), conditions])
+        both = Conditions.cat([conditions.without_semantics(), conditions]) if guided else conditions
 
         # Noise is drawn for the longest motion that can be, whatever the lengths: what a generator gives a clip then
         # does not depend on the clips beside it, in the schedulers' own draws neither.
@@ -220,20 +226,15 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         generators = list(generator) if isinstance(generator, Sequence) else generator
         latents = randn_tensor(shape, generator=generators, device=device, dtype=torch.float32)
         mask = torch.arange(longest, device=device) < torch.tensor(lengths, device=device)[:, None]
-        rows = 2 if guided else 1
-        row_mask = mask.repeat(rows, 1)
         inputs: dict[str, Tensor] = {}
         if inpainting is not None:
             inpainting = self._check_inpainting(inpainting, (batch, longest, self.denoiser.config.feature_size))
             if use_inpainting_input and self.denoiser.config.inpainting_input:
-                inputs["inpainting"] = (
-                    inpainting_input(inpainting.values, inpainting.mask, self.representation.config.fps)
-                    .repeat(rows, 1, 1)
-                    .to(dtype)
-                )
+                held = inpainting_input(inpainting.values, inpainting.mask, self.representation.config.fps)
+                inputs["inpainting"] = held.to(dtype)
 
         try:
-            self.scheduler.set_timesteps(num_inference_steps, device=device)
+            set_timesteps(self.scheduler, num_inference_steps, device)
         except ValueError as error:  # LCM's has fewer steps than were trained
             raise InputError(f"{num_inference_steps} denoising steps: {str(error).splitlines()[0]}") from error
         distinct = len(self.scheduler.timesteps.unique())
@@ -250,13 +251,19 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             begin = len(self.scheduler.timesteps) - max(1, round(noise_strength * len(self.scheduler.timesteps)))
             latents = self._noised(init_motions, latents, begin)
         extra = {"generator": generators} if "generator" in inspect.signature(self.scheduler.step).parameters else {}
+        guided_steps = math.ceil(GUIDED_SHARE * (len(self.scheduler.timesteps) - begin))
         with self.progress_bar(total=len(self.scheduler.timesteps) - begin) as progress:
             for step, timestep in enumerate(self.scheduler.timesteps[begin:]):
                 noisy = self.scheduler.scale_model_input(latents, timestep)[:, :longest]
+                rows = 2 if guided and step < guided_steps else 1
                 predicted = self.denoiser(
-                    noisy.repeat(rows, 1, 1).to(dtype), timestep.expand(batch * rows), conditions, row_mask, **inputs
+                    noisy.repeat(rows, 1, 1).to(dtype),
+                    timestep.expand(batch * rows),
+                    both if rows == 2 else conditions,
+                    mask.repeat(rows, 1),
+                    **{name: values.repeat(rows, 1, 1) for name, values in inputs.items()},
                 ).float()
-                if guided:
+                if rows == 2:
                     null, conditional = predicted.chunk(2)
                     predicted = null + guidance_scale * (conditional - null)
                 if inpainting is not None:

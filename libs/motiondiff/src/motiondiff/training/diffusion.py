@@ -18,6 +18,7 @@ from icube_common.errors import InputError
 from icube_common.io.runs import RunFolder, atomic_folder, read_json
 from icube_common.training import SampleRef, StepRandom, TrainingResult, check_start, finish_run, fit, open_run
 from icube_common.training.config import TrainConfig
+from icube_common.training.sampler import derive_seed
 from icube_common.vlm.device import default_device
 from icube_common.vlm.features import FeatureCache
 from motiondiff.config import DataConfig, MotionDiffConfig, TextConfig
@@ -27,6 +28,7 @@ from motiondiff.data.store import MotionStore
 from motiondiff.models.custom_denoiser import CustomDenoiser
 from motiondiff.models.denoiser import MotionDenoiser
 from motiondiff.models.representation import ANY_ACTION, MotionRepresentation
+from motiondiff.models.spectrum import fit_spectrum
 from motiondiff.models.text_encoder import TextEncoder, load_text_encoder
 from motiondiff.pipelines.actor import ActorGenerator
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
@@ -38,6 +40,9 @@ logger = logging.getLogger(__name__)
 
 # clips that the feature statistics are taken from, at most
 STATISTICS_CLIPS = 4000
+STATISTICS_SEED = 30_000
+# random variations of each clip that the spectrum is taken from, at most
+VARIATIONS = 8
 VALIDATION_BATCH = 32
 VALIDATION_SEED = 20_000
 TEXT_CACHE = "text_cache"
@@ -76,6 +81,22 @@ def fit_representation(store: MotionStore, clips: npt.NDArray[np.int64], config:
         torch.tensor(offsets, dtype=torch.float32),
     )
     return representation
+
+
+def training_spectrum(
+    store: MotionStore, clips: npt.NDArray[np.int64], config: DataConfig, representation: MotionRepresentation
+) -> torch.Tensor:
+    """(K + 1, D) spectrum of the normalised training clips, varied as in training.
+
+    `motiondiff.models.spectrum.fit_spectrum` of `STATISTICS_CLIPS` windows at most.
+    """
+    windows = MotionDataset(store, clips, config, augment=True)
+    repeats = min(VARIATIONS, max(1, STATISTICS_CLIPS // len(clips)))
+    rows = np.linspace(0, len(clips) - 1, min(len(clips), STATISTICS_CLIPS)).round().astype(int)
+    draws = (
+        SampleRef(int(row), derive_seed(STATISTICS_SEED, repeat, int(row))) for repeat in range(repeats) for row in rows
+    )
+    return fit_spectrum(representation.normalise(torch.from_numpy(windows[draw]["features"])) for draw in draws)
 
 
 def _quantiles(lengths: npt.NDArray[np.int64]) -> list[int]:
@@ -239,8 +260,17 @@ def train(
         means = captions.action_means(store.columns["action"], len(store.actions), clips)
         denoiser.action_texts.copy_(torch.from_numpy(means))
     schedule = make_noise_schedule(config.diffusion)
+    spectrum = None
+    if isinstance(denoiser, MotionDenoiser) and denoiser.spectral:
+        spectrum = training_spectrum(store, clips, config.data, representation)
+        denoiser.set_preconditioning(spectrum, schedule.alphas_cumprod)
     step = DiffusionLoss(
-        representation, schedule, config.diffusion, config.data.max_frames, hide_action=config.text.hide_action
+        representation,
+        schedule,
+        config.diffusion,
+        config.data.max_frames,
+        hide_action=config.text.hide_action,
+        spectrum=spectrum,
     )
     validate = make_validation(store, step, config, captions)
     windows = MotionDataset(store, clips, config.data, augment=True, captions=captions)
@@ -314,6 +344,7 @@ def make_denoiser(
             seed=config.train.seed,
             max_frames=frames,
             inpainting_input=config.diffusion.inpainting_probability > 0,
+            num_train_timesteps=config.diffusion.num_train_timesteps,
             **config_to_dict(config.model),
         )
     assert model is not None

@@ -12,8 +12,9 @@ from icube_common.training import StepRandom
 from motiondiff.config import DiffusionConfig
 from motiondiff.models.conditioning import Conditions
 from motiondiff.models.inpainting import inpainting_input, loss_frames, sample_inpainting_mask
-from motiondiff.models.losses import motion_losses
+from motiondiff.models.losses import min_snr_weights, motion_losses
 from motiondiff.models.representation import MotionRepresentation
+from motiondiff.models.spectrum import Components, Preconditioning, noise_deviation
 
 
 def make_noise_schedule(config: DiffusionConfig) -> DDPMScheduler:
@@ -37,6 +38,8 @@ class DiffusionLoss:
         max_frames: noise is drawn for this many frames whatever the batch's longest clip, so that it does not depend
             on how a batch is spread over processes.
         hide_action: share of clips with a text whose action is left out, beyond what ``config`` drops.
+        spectrum: (K + 1, D) of the training motions; the loss on features is then that of
+            `motiondiff.models.spectrum.Preconditioning.loss`, for a denoiser with this preconditioning.
     """
 
     def __init__(
@@ -46,8 +49,10 @@ class DiffusionLoss:
         config: DiffusionConfig,
         max_frames: int,
         hide_action: float = 0.0,
+        spectrum: Tensor | None = None,
     ) -> None:
         self.hide_action = hide_action
+        self.spectrum = spectrum
         self.representation = representation
         self.schedule = schedule
         self.config = config
@@ -55,6 +60,7 @@ class DiffusionLoss:
         self.weights = {
             "simple": config.weight_simple,
             "positions": config.weight_positions,
+            "root": config.weight_root,
             "velocity": config.weight_velocity,
             "contact": config.weight_contact,
         }
@@ -67,6 +73,7 @@ class DiffusionLoss:
         noise = random.normal(self.max_frames, clean.shape[-1])[:, : clean.shape[1]]
         timesteps = random.integers(0, self.config.num_train_timesteps)
         conditions = sample_conditions(batch, self.representation, self.config, self.hide_action, random)
+        cumulative = self.schedule.alphas_cumprod.to(features.device)
         noisy = self.schedule.add_noise(clean, noise, timesteps)
         if self.config.inpainting_probability > 0:
             conditioned = sample_inpainting_mask(
@@ -75,11 +82,17 @@ class DiffusionLoss:
             predicted = model(
                 noisy, timesteps, conditions, mask, inpainting_input(clean, conditioned, self.representation.config.fps)
             )
-            mask = loss_frames(mask, conditioned)
+            frames = loss_frames(mask, conditioned)
         else:
-            predicted = model(noisy, timesteps, conditions, mask)
+            predicted, frames = model(noisy, timesteps, conditions, mask), mask
         with torch.autocast(features.device.type, enabled=False):
-            terms = motion_losses(predicted, clean, mask, batch["offsets"], self.representation)
+            gamma = self.config.min_snr_gamma
+            weights = min_snr_weights(cumulative[timesteps], gamma) if gamma else None
+            terms = motion_losses(predicted, clean, frames, batch["offsets"], self.representation, weights)
+            if self.spectrum is not None:
+                components = Components.of(self.spectrum.to(features.device), mask)
+                scalings = Preconditioning(components, noise_deviation(cumulative, timesteps))
+                terms["simple"] = scalings.loss(predicted.float(), clean, frames)
         return {"loss": torch.stack([self.weights[name] * value for name, value in terms.items()]).sum(), **terms}
 
 
@@ -108,6 +121,8 @@ def sample_conditions(
         style=random.uniform() < config.style_dropout,
         shape=random.uniform() < config.shape_dropout,
     )
+    together = random.uniform() < config.joint_dropout
+    conditions = conditions.drop(action=together, style=together, text=together)
     if conditions.has_text is not None:
         hidden = conditions.has_text & (random.uniform() < hide_action)
         conditions = conditions.drop(action=hidden, text=random.uniform() < config.text_dropout)

@@ -8,7 +8,7 @@ from icube_common.io.runs import RunFolder, read_json
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.store import MotionStore
 
-LOSSES = ("loss", "simple", "positions", "velocity", "contact")
+LOSSES = ("loss", "simple", "positions", "root", "velocity", "contact")
 
 
 def run_report(run: RunFolder, store: MotionStore, config: MotionDiffConfig) -> Report:
