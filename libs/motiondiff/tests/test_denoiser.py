@@ -17,7 +17,7 @@ FEATURES, JOINTS = 9, 3
 
 
 def make(**changes: Any) -> MotionDenoiser:
-    """A small denoiser whose output depends on everything (a fresh one is a Wiener filter, without its convolutions)."""
+    """A small denoiser whose output depends on everything (a fresh one is a Wiener filter, without convolutions)."""
     settings = {"width": 16, "num_layers": 2, "num_heads": 2, "feedforward": 32, "dropout": 0.0, "max_frames": 20}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

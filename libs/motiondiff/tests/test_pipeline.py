@@ -94,6 +94,15 @@ def test_no_guidance_sends_half_as_many_rows(pipeline: Pipeline, scale: float, r
     assert seen == [rows] * 5
 
 
+@pytest.mark.parametrize(("steps", "guided"), [(1, 1), (9, 9), (10, 9), (20, 18), (25, 23)])
+def test_the_last_tenth_of_the_steps_is_not_guided(pipeline: Pipeline, steps: int, guided: int) -> None:
+    rows: list[int] = []
+    hook = pipeline.denoiser.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
+    with_scheduler(pipeline, "ddim")(["walk"] * 3, num_frames=8, num_inference_steps=steps, guidance_scale=2.0)
+    hook.remove()
+    assert rows == [6] * guided + [3] * (steps - guided)
+
+
 def test_guidance_moves_from_the_null_to_the_given(pipeline: Pipeline) -> None:
     def call(action: str | None, scale: float) -> np.ndarray:
         generator = torch.Generator().manual_seed(0)
@@ -121,12 +130,16 @@ def test_any_scheduler_makes_finite_motions(run_path: Path, name: str, steps: in
 
 
 def test_more_steps_than_the_scheduler_has_are_refused(pipeline: Pipeline) -> None:
+    for name in ("dpmsolver++", "ddpm", "ddim", "unipc"):
+        assert with_scheduler(pipeline, name)(["walk"], num_frames=8, num_inference_steps=50).motions
+        with pytest.raises(InputError, match="51 denoising steps: must be 1 to 50"):
+            pipeline(["walk"], num_frames=8, num_inference_steps=51)
+    # its own spacing rounds to the same timestep twice
+    with_scheduler(pipeline, "dpmsolver++").scheduler.register_to_config(algorithm_type="sde-dpmsolver++")
     with pytest.raises(
         InputError, match=r"50 denoising steps: DPMSolverMultistepScheduler has 4\d that differ: take fewer"
     ):
-        with_scheduler(pipeline, "dpmsolver++")(["walk"], num_frames=8, num_inference_steps=50)
-    for name in ("ddpm", "ddim", "unipc"):
-        assert with_scheduler(pipeline, name)(["walk"], num_frames=8, num_inference_steps=50).motions
+        pipeline(["walk"], num_frames=8, num_inference_steps=50)
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)

@@ -120,10 +120,14 @@ def log_snr_timesteps(cumulative: torch.Tensor, steps: int) -> list[int]:
 def set_timesteps(scheduler: Any, steps: int, device: torch.device | str) -> None:
     """Set a scheduler's timesteps: DPM-Solver++'s by `log_snr_timesteps`, those of others as they are configured.
 
+    A DPM-Solver++ with ``use_lu_lambdas`` keeps its own, which exclude others.
+
     Raises:
         ValueError: the scheduler has fewer steps.
     """
-    if type(scheduler).__name__.startswith("DPMSolver") and scheduler.config.get("algorithm_type") == "dpmsolver++":
+    settings = scheduler.config
+    solver = type(scheduler).__name__.startswith("DPMSolver") and settings.get("algorithm_type") == "dpmsolver++"
+    if solver and not settings.get("use_lu_lambdas"):
         scheduler.set_timesteps(timesteps=log_snr_timesteps(scheduler.alphas_cumprod, steps), device=device)
     else:
         scheduler.set_timesteps(steps, device=device)

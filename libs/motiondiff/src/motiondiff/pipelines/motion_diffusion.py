@@ -33,7 +33,6 @@ from motiondiff.schedulers import check_scheduler, set_timesteps
 from motiondiff.skeleton.motion import Motion, canonicalise
 from motiondiff.skeleton.skeleton import Skeleton
 
-
 GUIDED_SHARE = 0.9
 """Share of the steps that guidance is applied in: in the last ones it only enlarges fine detail (Kynkaanniemi et al.,
 "Applying Guidance in a Limited Interval", NeurIPS 2024)."""
