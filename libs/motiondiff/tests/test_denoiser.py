@@ -11,19 +11,22 @@ import torch
 from torch import Tensor
 
 from motiondiff.models.conditioning import NULL, Conditions
-from motiondiff.models.denoiser import MotionDenoiser, Packing, sinusoidal_positions
+from motiondiff.models.denoiser import MotionDenoiser, Packing, TimeConvolution, attention, sinusoidal_positions
 
 FEATURES, JOINTS = 9, 3
 
 
 def make(**changes: Any) -> MotionDenoiser:
-    """A small denoiser whose output depends on everything (a fresh one predicts zeros)."""
+    """A small denoiser whose output depends on everything (a fresh one is a Wiener filter, without its convolutions)."""
     settings = {"width": 16, "num_layers": 2, "num_heads": 2, "feedforward": 32, "dropout": 0.0, "max_frames": 20}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         denoiser = MotionDenoiser(FEATURES, JOINTS, actions=["run", "walk"], styles=["calm"], **{**settings, **changes})
         torch.nn.init.normal_(denoiser.predict.weight, std=0.3)
         torch.nn.init.normal_(denoiser.embed_conditions.null_shape, std=0.3)
+        for module in denoiser.modules():
+            if isinstance(module, TimeConvolution):
+                torch.nn.init.normal_(module.out.weight, std=0.3)
     return denoiser.eval()
 
 
@@ -133,13 +136,14 @@ def test_a_vocabulary_may_be_empty() -> None:
 
 @torch.no_grad()
 def test_golden_slice() -> None:
-    output = make()(numbers(2, 5, FEATURES), torch.tensor([0, 30]), conditions(2))
+    output = make()(numbers(2, 5, FEATURES), torch.tensor([600, 900]), conditions(2))
     torch.testing.assert_close(output[0, 0, :4], torch.tensor(GOLDEN[0]), atol=1e-4, rtol=0)
     torch.testing.assert_close(output[1, 4, :4], torch.tensor(GOLDEN[1]), atol=1e-4, rtol=0)
 
 
-GOLDEN = ([1.8714, 1.34964, -1.13377, -0.65354], [0.01771, 1.11234, -1.73592, 1.27874])
-"""Recorded with torch 2.15 on a CPU."""
+GOLDEN = ([-3.141, -0.6773, -1.34335, -1.43962], [0.47499, 2.9376, 0.52416, 2.97932])
+"""Recorded with torch 2.15 on a CPU, with spectral preconditioning, convolutions and two timesteps of much noise: there
+the network decides and not the noisy motion."""
 
 
 @torch.no_grad()
@@ -173,11 +177,101 @@ def test_the_gradient_reaches_every_parameter() -> None:
 
 
 @torch.no_grad()
-def test_a_fresh_denoiser_predicts_the_mean_motion() -> None:
+def test_a_fresh_denoiser_is_the_wiener_filter_of_white_motions() -> None:
     denoiser = MotionDenoiser(FEATURES, JOINTS, width=16, num_layers=1, num_heads=2, feedforward=16)
     null = torch.tensor([NULL])
     given = Conditions(null, null, torch.zeros(1, JOINTS), torch.tensor([True]))
+    sample = numbers(1, 4, FEATURES)
+    for timestep in (0, 400, 999):
+        # x_t = sqrt(a) x0 + sqrt(1 - a) noise: of deviation 1, and E(x0 | x_t) = sqrt(a) x_t
+        share = denoiser.cumulative[timestep].sqrt()
+        predicted = denoiser(sample, torch.tensor(timestep), given)
+        # of the mean of four frames the deviation is 1, not the 1 / 2 of white noise
+        parts, expected = predicted - predicted.mean(1, keepdim=True), sample - sample.mean(1, keepdim=True)
+        torch.testing.assert_close(parts, share * expected, atol=1e-5, rtol=0)
+        variance = 4 * share**2 / (4 * share**2 + 1 - share**2)
+        torch.testing.assert_close(predicted.mean(1), variance / share * sample.mean(1), atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_a_fresh_denoiser_without_preconditioning_predicts_the_mean_motion() -> None:
+    settings: dict[str, Any] = {"width": 16, "num_layers": 1, "num_heads": 2, "feedforward": 16}
+    denoiser = MotionDenoiser(FEATURES, JOINTS, preconditioning="none", **settings)
+    null = torch.tensor([NULL])
+    given = Conditions(null, null, torch.zeros(1, JOINTS), torch.tensor([True]))
     assert denoiser(numbers(1, 4, FEATURES), torch.tensor(0), given).abs().max() == 0
+    assert not hasattr(denoiser, "spectrum") and denoiser.predict.out_features == FEATURES
+
+
+@torch.no_grad()
+def test_the_preconditioning_is_saved(tmp_path: Path) -> None:
+    denoiser = make(num_train_timesteps=7)
+    spectrum, cumulative = numbers(*denoiser.spectrum.shape).exp(), torch.linspace(0.99, 0.01, 7)
+    before = denoiser(numbers(1, 5, FEATURES), torch.tensor(3), row(conditions(2), 0))
+    denoiser.set_preconditioning(spectrum, cumulative)
+    after = denoiser(numbers(1, 5, FEATURES), torch.tensor(3), row(conditions(2), 0))
+    assert (before - after).abs().max() > 0.01
+    denoiser.save_pretrained(tmp_path)
+    again = MotionDenoiser.from_pretrained(tmp_path).eval()
+    assert torch.equal(again.spectrum, spectrum) and torch.equal(again.cumulative, cumulative)
+    assert torch.equal(again(numbers(1, 5, FEATURES), torch.tensor(3), row(conditions(2), 0)), after)
+    plain = make(preconditioning="none")
+    plain.set_preconditioning(spectrum, cumulative)  # nothing to fix
+    assert not plain.spectral
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"convolution": 4}, r"model\.convolution=4: must be odd"),
+        ({"preconditioning": "edm"}, "must be one of spectral"),
+    ],
+)
+def test_bad_settings(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        make(**settings)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_in_training_on_a_cpu_is_torchs(masked: bool) -> None:
+    mask = (torch.arange(6) < torch.tensor([6, 3])[:, None])[:, None, None] if masked else None
+    tensors = [numbers(2, 4, 6, 8, seed=seed) for seed in range(3)]
+    grown = [tensor.clone().requires_grad_() for tensor in tensors]
+    result, weight = attention(grown[0], grown[1], grown[2], mask), numbers(2, 4, 6, 8, seed=9)
+    reference = [tensor.clone().requires_grad_() for tensor in tensors]
+    expected = torch.nn.functional.scaled_dot_product_attention(*reference, attn_mask=mask)
+    torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
+    for value in (result, expected):
+        (value * weight).sum().backward()
+    for one, other in zip(grown, reference, strict=True):
+        torch.testing.assert_close(one.grad, other.grad, atol=1e-5, rtol=0)
+    with torch.no_grad():
+        torch.testing.assert_close(attention(*tensors, mask), expected, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_a_convolution_has_no_effect_at_first() -> None:
+    convolution = TimeConvolution(4, 3)
+    packing = Packing(torch.tensor([[True] * 6, [True] * 4 + [False] * 2]), front=1)
+    assert convolution(packing.pack(numbers(2, 6, 4)), packing).abs().max() == 0
+
+
+@torch.no_grad()
+def test_a_convolution_mixes_neighbours_and_neither_padding_nor_front(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("motiondiff.models.denoiser.PACKING_STEP", 1)
+    convolution = TimeConvolution(4, 3)
+    torch.nn.init.eye_(convolution.out.weight)
+    mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
+    packing = Packing(mask, front=1)
+    rows = numbers(2, 6, 4)
+    mixed = packing.unpack(convolution(packing.pack(rows), packing))
+    normal = torch.nn.functional.layer_norm(rows, (4,))
+    for clip, last in ((0, 5), (1, 3)):
+        assert mixed[clip, 0].abs().max() == 0  # in front of the frames
+        for frame in range(1, last + 1):
+            near = [(frame + step, weight) for step, weight in zip((-1, 0, 1), convolution.weight, strict=True)]
+            total = sum(normal[clip, at] * weight for at, weight in near if 1 <= at <= last)
+            torch.testing.assert_close(mixed[clip, frame], torch.nn.functional.gelu(total), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("width", "heads"), [(15, 3), (16, 3), (10, 4)])

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from motiondiff.models.losses import CONTACT_SPEED, masked_mean, motion_losses
+from motiondiff.models.losses import (
+    CONTACT_HEIGHT,
+    CONTACT_SPEED,
+    LEAST_WEIGHT,
+    masked_mean,
+    min_snr_weights,
+    motion_losses,
+)
 from motiondiff.models.representation import MotionRepresentation
 
 FPS = 10.0
@@ -50,32 +57,33 @@ def test_masked_mean(values: list[list[float]], mask: list[list[int]], expected:
 
 STILL = clip((ORIGIN, UPRIGHT), (ORIGIN, UPRIGHT))
 CASES = {
-    "nothing is wrong": (STILL, STILL, {"simple": 0, "positions": 0, "velocity": 0, "contact": 0}),
-    # x is 0.1 m off in both frames: one of 15 features, by 0.1; relative to the root no joint is wrong, no step is
+    "nothing is wrong": (STILL, STILL, {"simple": 0, "positions": 0, "root": 0, "velocity": 0, "contact": 0}),
+    # x is 0.1 m off in both frames: one of 15 features, by 0.1, one of three axes of the root by one unit; relative to
+    # the root no joint is wrong, no step is
     "root beside its place": (
         clip(((0.1, 0, 0), UPRIGHT), ((0.1, 0, 0), UPRIGHT)),
         STILL,
-        {"simple": 0.01 / 15, "positions": 0, "velocity": 0, "contact": 0},
+        {"simple": 0.01 / 15, "positions": 0, "root": 1 / 3, "velocity": 0, "contact": 0},
     ),
     # the root slips by 4 cm in one frame of 0.1 s: both joints move at 0.4 m/s, one unit, along one of three axes; the
     # foot should stand, so its squared speed of 1 along one of three axes is counted
     "root slips": (
         clip((ORIGIN, UPRIGHT), ((0.04, 0, 0), UPRIGHT)),
         STILL,
-        {"simple": 0.04**2 / 15 / 2, "positions": 0, "velocity": 1 / 3, "contact": 1 / 3},
+        {"simple": 0.04**2 / 15 / 2, "positions": 0, "root": 0.4**2 / 3 / 2, "velocity": 1 / 3, "contact": 1 / 3},
     ),
     # the leg points backwards in both frames: the foot is off by (0, 1, -1) m = (0, 10, -10) dm, one joint of two;
     # the second column changes from (0, 1, 0) to (0, 0, 1), two of 15 features by 1
     "leg turned": (
         clip((ORIGIN, FORWARD), (ORIGIN, FORWARD)),
         STILL,
-        {"simple": 2 / 15, "positions": 200 / 6, "velocity": 0, "contact": 0},
+        {"simple": 2 / 15, "positions": 200 / 6, "root": 0, "velocity": 0, "contact": 0},
     ),
     # the leg swings in the second frame: the foot moves at (0, 10, -10) m/s = (0, 25, -25) units, one joint of two
     "leg swings": (
         clip((ORIGIN, UPRIGHT), (ORIGIN, FORWARD)),
         STILL,
-        {"simple": 2 / 15 / 2, "positions": 200 / 6 / 2, "velocity": 1250 / 6, "contact": 1250 / 3},
+        {"simple": 2 / 15 / 2, "positions": 200 / 6 / 2, "root": 0, "velocity": 1250 / 6, "contact": 1250 / 3},
     ),
 }
 
@@ -96,6 +104,42 @@ def test_only_feet_that_stand_are_held(body: MotionRepresentation) -> None:
     sliding = clip((ORIGIN, UPRIGHT), ((0.04, 0, 0), UPRIGHT))
     assert motion_losses(sliding, standing, mask, OFFSETS, body)["contact"].item() == pytest.approx(1 / 3, rel=1e-4)
     assert motion_losses(sliding, walking, mask, OFFSETS, body)["contact"].item() == 0
+
+
+def test_a_foot_that_passes_above_the_floor_does_not_stand(body: MotionRepresentation) -> None:
+    """A slow foot counts as standing up to `CONTACT_HEIGHT` above its lowest place in the clip."""
+    mask = torch.ones(1, 4, dtype=torch.bool)
+    for height, share in ((CONTACT_HEIGHT * 0.99, 1 / 3), (CONTACT_HEIGHT * 1.01, 0.0)):
+        # on the floor, then slowly forward at a height: of three steps the last alone joins two frames of one height
+        places = [ORIGIN, (0.5, 0, 0), (1.0, height, 0), (1.0, height, 0)]
+        target = clip(*((place, UPRIGHT) for place in places))
+        places[3] = (1.04, height, 0)
+        predicted = clip(*((place, UPRIGHT) for place in places))
+        terms = motion_losses(predicted, target, mask, OFFSETS, body)
+        assert terms["contact"].item() == pytest.approx(share / 3, rel=1e-4)
+    # what stands at padding is no lowest place
+    padded = torch.cat([target, clip(((0, -5, 0), UPRIGHT))], dim=1)
+    worse = torch.cat([predicted, clip(((0, -5, 0), UPRIGHT))], dim=1)
+    flags = torch.tensor([[False, False, True, True, False]])
+    assert motion_losses(worse, padded, flags, OFFSETS, body)["contact"].item() == pytest.approx(1 / 3, rel=1e-4)
+
+
+def test_weights_of_clips(body: MotionRepresentation) -> None:
+    """Each clip's errors count by its weight; the mean is over clips, not over weights."""
+    predicted, target, expected = CASES["leg swings"]
+    two = torch.cat([predicted, target]), torch.cat([target, target])
+    mask = torch.ones(2, 2, dtype=torch.bool)
+    for weights, factor in (([3.0, 1.0], 1.5), ([0.0, 9.0], 0.0), ([1.0, 1.0], 0.5)):
+        terms = motion_losses(*two, mask, OFFSETS.expand(2, -1, -1), body, torch.tensor(weights))
+        for name, value in terms.items():
+            assert value.item() == pytest.approx(factor * expected[name], rel=1e-4, abs=1e-7)
+    assert masked_mean(torch.tensor([[1.0], [3.0]]), mask[:, :1], torch.tensor([1.0, 2.0])).item() == 3.5
+
+
+def test_min_snr_weights() -> None:
+    """Hang et al., eq. 8: a / (1 - a), at most gamma, here never zero."""
+    weights = min_snr_weights(torch.tensor([1.0, 0.99, 0.8, 0.5, 0.2, 0.001, 0.0]), gamma=5.0)
+    assert weights.tolist() == pytest.approx([5, 5, 4, 1, 0.25, LEAST_WEIGHT, LEAST_WEIGHT], rel=1e-4)
 
 
 def test_a_body_without_feet_has_no_contact_term() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import diffusers
@@ -12,7 +13,14 @@ from torch import Tensor
 from icube_common.errors import InputError
 from motiondiff.data.synthetic import simulate_motion
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
-from motiondiff.schedulers import SUPPORTED_CLASSES
+from motiondiff.schedulers import (
+    HIGHEST_NOISE,
+    LOWEST_NOISE,
+    SUPPORTED_CLASSES,
+    log_snr_timesteps,
+    make_scheduler,
+    set_timesteps,
+)
 
 # diffusers' own, with NumPy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning")
@@ -129,3 +137,47 @@ def test_settings_that_give_other_samples_are_refused(
     pipeline.scheduler = getattr(diffusers, name).from_config(pipeline.scheduler.config, **settings)
     with pytest.raises(InputError, match=f"scheduler {name}: {words}"):
         pipeline(["walk"], num_frames=8, num_inference_steps=4)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 10, 50, 999, 1000])
+@pytest.mark.parametrize("schedule", ["squaredcos_cap_v2", "linear"])
+def test_timesteps_by_log_snr_fall_and_are_distinct(steps: int, schedule: str) -> None:
+    cumulative = diffusers.DDPMScheduler(num_train_timesteps=1000, beta_schedule=schedule).alphas_cumprod
+    timesteps = log_snr_timesteps(cumulative, steps)
+    assert len(timesteps) == steps and all(a > b for a, b in itertools.pairwise(timesteps))
+    assert 0 <= timesteps[-1] and timesteps[0] < 1000
+
+
+def test_timesteps_are_spaced_by_log_snr_between_the_limits() -> None:
+    cumulative = TRAINED.alphas_cumprod.double()
+    noise = ((1 - cumulative) / cumulative).sqrt()
+    for steps in (2, 5, 10):
+        levels = noise[log_snr_timesteps(TRAINED.alphas_cumprod, steps)]
+        assert float(levels[0]) == pytest.approx(HIGHEST_NOISE, rel=0.1)
+        assert float(levels[-1]) == pytest.approx(max(LOWEST_NOISE, float(noise[0])), rel=0.1)
+        ratios = levels[:-1] / levels[1:]
+        assert ratios.tolist() == pytest.approx([float(ratios.log().mean().exp())] * (steps - 1), rel=0.1)
+    assert log_snr_timesteps(TRAINED.alphas_cumprod, 1000) == list(range(999, -1, -1))
+    # one step: from the highest noise
+    assert log_snr_timesteps(TRAINED.alphas_cumprod, 1) == log_snr_timesteps(TRAINED.alphas_cumprod, 10)[:1]
+
+
+def test_dpm_solver_alone_takes_steps_by_log_snr() -> None:
+    solver = make_scheduler("dpmsolver++", TRAINED.config)
+    set_timesteps(solver, 10, "cpu")
+    assert solver.timesteps.tolist() == log_snr_timesteps(solver.alphas_cumprod, 10)
+    for name in ("ddpm", "ddim", "unipc"):
+        scheduler, plain = (make_scheduler(name, TRAINED.config) for _ in range(2))
+        set_timesteps(scheduler, 10, "cpu")
+        plain.set_timesteps(10)
+        assert torch.equal(scheduler.timesteps, plain.timesteps)
+
+
+@pytest.mark.parametrize("name", ["DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"])
+def test_ten_steps_keep_fine_detail(pipeline: MotionDiffusionPipeline, monkeypatch: Any, name: str) -> None:
+    """A component of a hundredth of the deviation of the data, about the shake of a recording, comes out as strong."""
+    deviation = 0.05
+    monkeypatch.setattr(f"{__name__}.DEVIATION", deviation)
+    monkeypatch.setattr(f"{__name__}.MEAN", 0.0)
+    scheduler = getattr(diffusers, name).from_config(TRAINED.config, lambda_min_clipped=-5.1)
+    assert float(samples(pipeline, scheduler, monkeypatch, steps=10).std()) == pytest.approx(deviation, rel=0.15)

@@ -27,8 +27,10 @@ from motiondiff.data.prepare import PrepareOptions, write_store
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_clips
 from motiondiff.models.conditioning import NULL, Conditions
+from motiondiff.models.denoiser import MotionDenoiser
 from motiondiff.models.representation import MotionRepresentation
-from motiondiff.training.diffusion import train
+from motiondiff.models.spectrum import BANDS
+from motiondiff.training.diffusion import train, training_spectrum
 from motiondiff.training.diffusion_loss import DiffusionLoss, make_noise_schedule
 
 ConfigMaker = Callable[..., MotionDiffConfig]
@@ -68,7 +70,7 @@ def test_run_folder_content(run_path: Path, store: MotionStore) -> None:
     assert [record["step"] for record in records if "loss" in record] == [1, 2, 3, 4]
     for record in records:
         if "loss" in record:
-            weighted = sum(record[name] for name in ("simple", "positions", "velocity", "contact"))
+            weighted = sum(record[name] for name in ("simple", "positions", "root", "velocity", "contact"))
             assert record["loss"] == pytest.approx(weighted, rel=1e-5)
     assert any("validation" in key for record in records for key in record)
     card = (run_path / "model" / "README.md").read_text()
@@ -243,14 +245,66 @@ def test_a_perfect_denoiser_has_no_loss_but_feet_that_stand(
     step, batch = a_step(store, representation)
     model = Recorder(representation.normalise(batch["features"]) * batch["mask"][..., None])
     terms = step(model, batch, random())
-    assert terms["simple"] == terms["positions"] == terms["velocity"] == 0
+    assert terms["simple"] == terms["positions"] == terms["root"] == terms["velocity"] == 0
     # what is left are steps of feet that count as standing, below 0.25 m/s: 2.5 cm or 1.25 units a frame at most
     assert 0 <= terms["contact"].item() < 1.25**2
     assert terms["loss"] == terms["contact"]
 
 
+def test_errors_weigh_by_the_noise_of_their_clip(store: MotionStore, representation: MotionRepresentation) -> None:
+    """Min-SNR: with gamma a clip's errors count a / (1 - a), at most gamma; with 0 all count once."""
+    terms = {}
+    for gamma in (0.0, 1e-4, 5.0):
+        step, batch = a_step(store, representation, min_snr_gamma=gamma)
+        model = Recorder(torch.zeros_like(batch["features"]))
+        terms[gamma] = step(model, batch, random())
+    # a gamma below the least weight: every clip has the same
+    assert terms[1e-4]["positions"].item() == pytest.approx(1e-4 * terms[0.0]["positions"].item(), rel=1e-4)
+    clean = representation.normalise(batch["features"]) * batch["mask"][..., None]
+    per_clip = ((clean**2).mean(-1).sum(1)) / batch["mask"].sum(1)
+    cumulative = step.schedule.alphas_cumprod[model.given[1]]
+    weights = (cumulative / (1 - cumulative)).clamp(0.05, 5)
+    assert weights.min() < 0.1 and weights.max() == 5
+    assert terms[5.0]["simple"].item() == pytest.approx((per_clip * weights).mean().item(), rel=1e-4)
+
+
+def test_the_loss_on_features_is_in_units_of_the_spectrum(
+    store: MotionStore, representation: MotionRepresentation
+) -> None:
+    clips, data = store.select("train"), DataConfig(max_frames=32, min_frames=8)
+    spectrum = training_spectrum(store, clips, data, representation)
+    assert spectrum.shape == (BANDS + 1, representation.feature_size) and (spectrum > 0).all()
+    config = DiffusionConfig(num_train_timesteps=50)
+    schedule = make_noise_schedule(config)
+    step = DiffusionLoss(representation, schedule, config, max_frames=64, spectrum=spectrum)
+    windows = MotionDataset(store, clips, data, augment=True)
+    batch = collate([windows[SampleRef(index % len(windows), index)] for index in range(160)])
+    denoiser = MotionDenoiser.for_dataset(windows, width=16, num_layers=1, num_heads=2, num_train_timesteps=50)
+    denoiser.set_preconditioning(spectrum, schedule.alphas_cumprod)
+    draws = StepRandom(0, 0, 0, rows=slice(0, 160), total=160)
+    # without a trained network: the Wiener filter of these windows, whose error is 1
+    assert step(denoiser, batch, draws)["simple"].item() == pytest.approx(1, abs=0.2)
+    perfect = Recorder(representation.normalise(batch["features"]) * batch["mask"][..., None])
+    assert step(perfect, batch, StepRandom(0, 0, 0, rows=slice(0, 160), total=160))["simple"] == 0
+
+
+def test_conditions_are_dropped_together_as_well(store: MotionStore, representation: MotionRepresentation) -> None:
+    rates = {"action_dropout": 0.0, "style_dropout": 0.0, "shape_dropout": 0.0, "joint_dropout": 0.4}
+    step, batch = a_step(store, representation, **rates)
+    batch["style"] = torch.zeros_like(batch["style"])
+    model, count = Recorder(torch.zeros_like(batch["features"])), 0
+    for number in range(40):
+        step(model, batch, random(number))
+        conditions = model.given[2]
+        assert torch.equal(conditions.action == NULL, conditions.style == NULL) and conditions.has_shape.all()
+        count += int((conditions.action == NULL).sum())
+    assert count / (40 * 16) == pytest.approx(0.4, abs=0.06)
+
+
 def test_noise_and_dropped_conditions(store: MotionStore, representation: MotionRepresentation) -> None:
-    step, batch = a_step(store, representation, action_dropout=0.5, style_dropout=1.0, shape_dropout=0.0)
+    step, batch = a_step(
+        store, representation, action_dropout=0.5, style_dropout=1.0, shape_dropout=0.0, joint_dropout=0.0
+    )
     clean = representation.normalise(batch["features"]) * batch["mask"][..., None]
     model = Recorder(clean)
     seen = []
@@ -273,10 +327,16 @@ def test_noise_and_dropped_conditions(store: MotionStore, representation: Motion
 
 
 def test_weights_of_the_terms(store: MotionStore, representation: MotionRepresentation) -> None:
-    weights = {"weight_simple": 2.0, "weight_positions": 0.0, "weight_velocity": 0.5, "weight_contact": 0.25}
+    weights = {
+        "weight_simple": 2.0,
+        "weight_positions": 0.0,
+        "weight_root": 3.0,
+        "weight_velocity": 0.5,
+        "weight_contact": 0.25,
+    }
     step, batch = a_step(store, representation, **weights)
     terms = step(Recorder(torch.zeros_like(batch["features"])), batch, random())
-    expected = 2 * terms["simple"] + 0.5 * terms["velocity"] + 0.25 * terms["contact"]
+    expected = 2 * terms["simple"] + 3 * terms["root"] + 0.5 * terms["velocity"] + 0.25 * terms["contact"]
     assert terms["loss"].item() == pytest.approx(expected.item(), rel=1e-6)
 
 

@@ -32,6 +32,8 @@ def vary_tempo(features: Array, amount: float, rng: np.random.Generator, *, shor
         longest: frames that come out at most.
     """
     frames = len(features)
+    if frames < 2:
+        return features
     factor = float(np.exp(rng.uniform(-1, 1) * np.log1p(amount)))
     depth, phase, cycles = rng.uniform(0, amount / 2), rng.uniform(0, 2 * np.pi), rng.uniform(*CYCLES)
     count = int(np.clip(round(frames / factor), min(shortest, frames), longest))

@@ -162,7 +162,7 @@ class Preconditioning:
 
         The first D numbers of a frame are EDM's output. The others are gates for the noisy motion itself at unit
         deviation, part by part of the spectrum: a calm motion needs more of the noise removed than the average of
-        the training motions does, and a gate of -1 removes what the filter lets through where noise prevails.
+        the training motions does. A gate of -1 removes a component that is as strong as the noise, a gate of -s / n any.
         """
         size = noisy.shape[-1]
         components, scale = self.components.forward(noisy), self.output_scale()
