@@ -42,8 +42,8 @@ class DataConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig(Config):
-    """Shape of the denoiser; MDM's is 8 layers, width 512, 4 heads, feed-forward 1024."""
+class TransformerConfig(Config):
+    """Shape of a transformer."""
 
     num_layers: int = option(6, "transformer layers", ge=1)
     width: int = option(256, "features per token", ge=8)
@@ -53,8 +53,8 @@ class ModelConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DenoiserConfig(ModelConfig):
-    """Shape and preconditioning of the denoiser."""
+class ModelConfig(TransformerConfig):
+    """Shape and preconditioning of the denoiser; MDM's shape is 8 layers, width 512, 4 heads, feed-forward 1024."""
 
     preconditioning: str = option(
         "spectral",
@@ -126,7 +126,7 @@ class MotionDiffConfig(Config):
     """All sections of ``motiondiff train``."""
 
     train: TrainConfig = section(TrainConfig, learning_rate=3e-4, warmup_steps=100, ema_decay=0.995)
-    model: DenoiserConfig = section(DenoiserConfig)
+    model: ModelConfig = section(ModelConfig)
     data: DataConfig = section(DataConfig)
     diffusion: DiffusionConfig = section(DiffusionConfig)
     text: TextConfig = section(TextConfig)
@@ -153,7 +153,7 @@ class DistillConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActorModelConfig(ModelConfig):
+class ActorModelConfig(TransformerConfig):
     """Shape of the VAE; the paper's is 8 layers, latent width 256, 4 heads, feed-forward 1024 (section 3.3)."""
 
     num_layers: int = option(8, "transformer layers of the encoder, and as many of the decoder", ge=1)

@@ -10,7 +10,7 @@ from icube_common.errors import InputError, unknown
 if TYPE_CHECKING:
     import torch
 
-HIGHEST_NOISE, LOWEST_NOISE = 40.0, 0.01
+HIGHEST_NOISE, LOWEST_NOISE = 100.0, 0.01
 """Standard deviations of the noise, in units of the features', between which steps are spaced by the log-SNR."""
 
 # the steps that lie over the schedule where no distillation says otherwise, as in LCM's paper

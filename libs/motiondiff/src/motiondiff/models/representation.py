@@ -21,6 +21,8 @@ from motiondiff.skeleton.skeleton import Skeleton
 
 # a feature that hardly moves is scaled as if it moved this much: its noise must not count as much as real motion
 MIN_STD = 0.05
+# the root is scaled by its deviation over this: it is three features of many, and its errors are those of all joints
+ROOT_SCALE = 5.0
 # bone lengths enter the shape condition in units of this many metres around the mean body
 SHAPE_UNIT = 0.05
 
@@ -82,6 +84,7 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
         self.std.copy_(std.clamp(min=MIN_STD))
         # turning a body to another heading must not change how its path is scaled
         self.std[[0, 2]] = self.std[[0, 2]].mean()
+        self.std[:3] /= ROOT_SCALE
         self.offsets.copy_(offsets)
 
     def normalise(self, features: Float[Tensor, "*B T D"]) -> Float[Tensor, "*B T D"]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,14 +28,11 @@ from motiondiff.models.denoiser import MotionDenoiser
 from motiondiff.models.inpainting import FADE_SECONDS, InpaintingCondition, inpainting_input, spread_correction
 from motiondiff.models.representation import MotionRepresentation
 from motiondiff.models.text_encoder import TextEncoder, check_same_encoder, load_saved_encoder
+from motiondiff.pipelines.guidance import GUIDED_SHARE, Guidance, make_guidance
 from motiondiff.pipelines.sampling import check_model_format, model_folder
 from motiondiff.schedulers import check_scheduler, set_timesteps
 from motiondiff.skeleton.motion import Motion, canonicalise
 from motiondiff.skeleton.skeleton import Skeleton
-
-GUIDED_SHARE = 0.9
-"""Share of the steps that guidance is applied in: in the last ones it only enlarges fine detail (Kynkaanniemi et al.,
-"Applying Guidance in a Limited Interval", NeurIPS 2024)."""
 
 
 @dataclass
@@ -153,7 +150,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         num_motions: int | None = None,
         num_frames: int | Sequence[int] | None = None,
         num_inference_steps: int = 20,
-        guidance_scale: float = 2.5,
+        guidance_scale: float | Mapping[str, float] = 2.5,
         inpainting: InpaintingCondition | None = None,
         use_inpainting_input: bool = True,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
@@ -173,9 +170,9 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             num_frames: frames of every motion, or of each; by default drawn as training clips have it: of the action,
                 or of the action whose captions are nearest to the text.
             num_inference_steps: denoising steps.
-            guidance_scale: classifier-free guidance, ``null + scale (given - null)`` (Ho and Salimans, 2022, eq. 6); 1
-                is no guidance and sends half as many rows through the denoiser. In the last tenth of the steps there
-                is none.
+            guidance_scale: classifier-free guidance (`motiondiff.pipelines.guidance.make_guidance`), of all conditions
+                or by name: ``{"action": 2.5, "style": 1.5}``; 1 is no guidance and sends half as many rows through the
+                denoiser. In the last tenth of the steps there is none.
             inpainting: conditioned parts, in normalised features of the common frame and as many frames as the longest
                 motion has. At every step the predicted clean motion is made exact there, and the correction is spread
                 over the frames between (`motiondiff.models.inpainting.spread_correction`), so that the scheduler adds
@@ -214,8 +211,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         conditions = self.conditions(actions, styles, skeletons, texts)
         lengths = self._lengths(num_frames, self._likely_actions(actions, conditions), generator)
         conditions = conditions.to(device)
-        guided = guidance_scale != 1.0
-        both = Conditions.cat([conditions.without_semantics(), conditions]) if guided else conditions
+        guidance, plain = make_guidance(conditions, guidance_scale), Guidance(conditions, ())
 
         # Noise is drawn for the longest motion that can be, whatever the lengths: what a generator gives a clip then
         # does not depend on the clips beside it, in the schedulers' own draws neither.
@@ -254,17 +250,15 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         with self.progress_bar(total=len(self.scheduler.timesteps) - begin) as progress:
             for step, timestep in enumerate(self.scheduler.timesteps[begin:]):
                 noisy = self.scheduler.scale_model_input(latents, timestep)[:, :longest]
-                rows = 2 if guided and step < guided_steps else 1
+                guide = guidance if step < guided_steps else plain
                 predicted = self.denoiser(
-                    noisy.repeat(rows, 1, 1).to(dtype),
-                    timestep.expand(batch * rows),
-                    both if rows == 2 else conditions,
-                    mask.repeat(rows, 1),
-                    **{name: values.repeat(rows, 1, 1) for name, values in inputs.items()},
+                    noisy.repeat(guide.rows, 1, 1).to(dtype),
+                    timestep.expand(batch * guide.rows),
+                    guide.conditions,
+                    mask.repeat(guide.rows, 1),
+                    **{name: values.repeat(guide.rows, 1, 1) for name, values in inputs.items()},
                 ).float()
-                if rows == 2:
-                    null, conditional = predicted.chunk(2)
-                    predicted = null + guidance_scale * (conditional - null)
+                predicted = guide.combine(predicted)
                 if inpainting is not None:
                     fade = max(1, round(FADE_SECONDS * self.representation.config.fps))
                     predicted = spread_correction(predicted, inpainting.values, inpainting.mask, fade=fade)
