@@ -18,7 +18,7 @@ SPEED_UNIT = 0.4
 CONTACT_SPEED = 0.25
 CONTACT_HEIGHT = 0.06
 # weight of a clip that is all noise (the paper has 0)
-LEAST_WEIGHT = 0.05
+MIN_WEIGHT = 0.05
 
 
 def masked_mean(
@@ -77,11 +77,7 @@ def motion_losses(
     }
     if representation.feet:
         feet = representation.feet_index
-        height = target_positions.index_select(2, feet)[..., 1]
-        lowest = height.masked_fill(~mask[..., None], torch.inf).amin(1, keepdim=True)
-        low = height < lowest + CONTACT_HEIGHT
-        slow = target_velocity.index_select(2, feet).norm(dim=-1) < CONTACT_SPEED
-        stands = slow & low[:, 1:] & low[:, :-1]
+        stands = standing_feet(target_positions, mask, representation)
         slides = ((predicted_velocity.index_select(2, feet) / SPEED_UNIT) ** 2).mean(-1) * stands
         terms["contact"] = masked_mean(slides, step_mask, weights)
     else:
@@ -89,15 +85,62 @@ def motion_losses(
     return terms
 
 
+def standing_feet(
+    positions: Float[Tensor, "B T J 3"], mask: Bool[Tensor, "B T"], representation: MotionRepresentation
+) -> Bool[Tensor, "B T-1 feet"]:
+    """Steps from frame to frame in which a foot stands: slower than `CONTACT_SPEED`, low in both frames."""
+    feet = representation.feet_index
+    height = positions.index_select(2, feet)[..., 1]
+    lowest = height.masked_fill(~mask[..., None], torch.inf).amin(1, keepdim=True)
+    low = height < lowest + CONTACT_HEIGHT
+    slow = positions.index_select(2, feet).diff(dim=1).norm(dim=-1) * representation.config.fps < CONTACT_SPEED
+    return slow & low[:, 1:] & low[:, :-1]
+
+
+def mdm_losses(
+    predicted: Float[Tensor, "B T D"],
+    target: Float[Tensor, "B T D"],
+    mask: Bool[Tensor, "B T"],
+    offsets: Float[Tensor, "B J 3"],
+    representation: MotionRepresentation,
+) -> dict[str, Float[Tensor, ""]]:
+    """The terms of MDM's loss as they stand: Tevet et al., "Human Motion Diffusion Model", ICLR 2023, eq. 2 to 5.
+
+    Arguments as in `motion_losses`; every clip weighs the same.
+
+    Returns:
+        ``simple`` (eq. 2): squared error of the normalised features; ``positions`` (eq. 3): squared distance of joints
+        by forward kinematics, m^2; ``contact`` (eq. 4): squared step of the feet that stand (`standing_feet`) from
+        frame to frame, m^2; ``velocity`` (eq. 5): squared error of the features' steps from frame to frame. Sums over
+        features and axes are means here, as over frames.
+    """
+    predicted, target = predicted.float(), target.float()
+    positions = representation.positions(representation.denormalise(predicted), offsets)
+    with torch.no_grad():
+        target_positions = representation.positions(representation.denormalise(target), offsets)
+    step_mask = mask[:, 1:] & mask[:, :-1]
+    terms = {
+        "simple": masked_mean((predicted - target) ** 2, mask),
+        "positions": masked_mean((positions - target_positions) ** 2, mask),
+        "velocity": masked_mean((predicted.diff(dim=1) - target.diff(dim=1)) ** 2, step_mask),
+        "contact": torch.zeros_like(predicted[0, 0, 0]),
+    }
+    if representation.feet:
+        steps = positions.index_select(2, representation.feet_index).diff(dim=1)
+        stands = standing_feet(target_positions, mask, representation)
+        terms["contact"] = masked_mean(steps**2 * stands[..., None], step_mask)
+    return terms
+
+
 def min_snr_weights(cumulative: Float[Tensor, " B"], gamma: float) -> Float[Tensor, " B"]:
     """Weight of the error of the clean motion at each clip's noise: its signal-to-noise ratio, at most ``gamma``.
 
     Hang et al., "Efficient Diffusion Training via Min-SNR Weighting Strategy", ICCV 2023, eq. 8 (for a prediction of
-    the clean data); no less than `LEAST_WEIGHT`, so that pure noise has a target too.
+    the clean data); no less than `MIN_WEIGHT`, so that pure noise has a target too.
 
     Args:
         cumulative: cumulative product of alphas at each clip's timestep.
         gamma: largest weight.
     """
     ratio = cumulative / (1 - cumulative).clamp(min=1e-8)
-    return ratio.clamp(min=LEAST_WEIGHT, max=gamma)
+    return ratio.clamp(min=MIN_WEIGHT, max=gamma)
