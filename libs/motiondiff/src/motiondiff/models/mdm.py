@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -109,7 +110,7 @@ class MDMDenoiser(MotionDenoiser):
         text_encoder: dict[str, Any] | None = None,
         num_train_timesteps: int = 1000,
     ) -> None:
-        super(MotionDenoiser, self).__init__()
+        ModelMixin.__init__(self)  # none of the layers of the parent; diffusers looks for the name in this module
         if width % num_heads or width % 2:
             raise ValueError(f"model.width={width}: must be even and a multiple of model.num_heads={num_heads}")
         if inpainting_input:
