@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="steps of each side in a round")
     parser.add_argument("--parts", action="store_true", help="also time the parts of the step by themselves")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     config = load_config(MotionDiffConfig, file=args.config, overrides=args.overrides)
     store = MotionStore(args.store)
     clips = store.select("train")
