@@ -130,7 +130,7 @@ class MotionEvaluator:
         check_subject_overlap(self.train.clips, held_out)
         self.classes = np.flatnonzero(held_out.counts)
         """Labels that the held-out clips have."""
-        present = held_out.with_classes([held_out.class_names[label] for label in self.classes])
+        present = held_out.with_classes([held_out.class_names[label] for label in self.classes.tolist()])
         check_class_sizes(present, MIN_CLIPS, "held out")
         self.held_out = self.describe(held_out)
         self.held_out_p5 = float(np.percentile(self.held_out.nearest.distance, 5))
@@ -204,7 +204,7 @@ class MotionEvaluator:
         rows = [np.flatnonzero(np.isin(side.clips.labels, classes)) for side in sides]
         features = [side.features[fold][chosen] for side, chosen in zip(sides, rows, strict=True)]
         labels = [side.clips.labels[chosen] for side, chosen in zip(sides, rows, strict=True)]
-        values["kid"] = kid(*features, *labels)
+        values["kid"] = kid(features[0], features[1], labels[0], labels[1])
         values["multimodality"] = within_class(features[0], labels[0])
         mine, theirs = self.matched(fold, clips.clips, seed)
         drawn, reference = clips.features[fold][mine], self.held_out.features[fold][theirs]
