@@ -101,7 +101,7 @@ class TextEncoder:
                 + (", and its features depend on the padding, which cannot be cut" if columns < self.length else "")
             )
         if shared and self.padding != CAUSAL:
-            raise ValueError(f"shared={shared}: each position of this text tower depends on the whole text")
+            raise ValueError(f"{shared} shared columns: each position of this text tower depends on the whole text")
         if embeddings is None or where is None:
             return self._run(ids, shared)
 
@@ -120,7 +120,7 @@ class TextEncoder:
     def _run(self, ids: Tensor, shared: int) -> Tensor:
         columns = ids.shape[1]
         if shared:
-            return self._run_packed(ids, _PackedRows(*ids.shape, shared))
+            return self._run_packed(ids, _PackedRows(len(ids), columns, shared))
         if columns == self.length or self.padding == MASKED:
             return self._call(ids)
         # open_clip adds the whole table of positions and the whole mask, whatever the length of the ids
@@ -187,11 +187,11 @@ class _PackedRows:
         return torch.cat([values[:1, : self.shared].expand(self.count, -1, -1), tails], 1)
 
     def mask(self) -> Float[Tensor, "m m"]:
-        """Additive mask of attention: each position sees the shared ones and those of its own prompt, up to itself."""
+        """Additive mask of attention: each position takes the shared ones and its own prompt, up to itself."""
         prompt = torch.cat([torch.full((self.shared,), -1), torch.arange(self.each).repeat_interleave(self.tail)])
         order = torch.arange(len(prompt))
-        seen = (order[:, None] >= order) & ((prompt == -1) | (prompt[:, None] == prompt))
-        return torch.zeros(seen.shape).masked_fill(~seen, float("-inf"))
+        allowed = (order[:, None] >= order) & ((prompt == -1) | (prompt[:, None] == prompt))
+        return torch.zeros(allowed.shape).masked_fill(~allowed, float("-inf"))
 
 
 # plain lower-case words that survive every cleaning rule
