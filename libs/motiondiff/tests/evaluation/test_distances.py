@@ -7,8 +7,7 @@ import pytest
 from scipy import linalg
 
 from icube_common.errors import InputError
-from motiondiff.evaluation.distances import diversity, fid, kid, why_no_fid, within_class
-from motiondiff.evaluation.precision_recall import precision_recall
+from motiondiff.evaluation.distances import diversity, fid, kid, precision_recall, why_no_fid, within_class
 
 
 def features(count: int, seed: int, width: int = 6, shift: float = 0.0) -> np.ndarray:

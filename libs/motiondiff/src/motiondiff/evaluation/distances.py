@@ -1,4 +1,4 @@
-"""Distances between two sets of features (KID, FID) and within one (diversity).
+"""Distances between two sets of features (KID, FID, precision and recall) and within one (diversity).
 
 Shapes: N and M clips, D features.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
-from scipy.spatial.distance import pdist
+from scipy.spatial.distance import cdist, pdist
 
 from icube_common.errors import InputError
 
@@ -17,6 +17,8 @@ Labels = npt.NDArray[np.int64]
 
 CLIPS_PER_DIMENSION = 10
 """Clips per feature that FID needs: it estimates a D x D covariance on both sides, with a large bias below."""
+NEIGHBOURS = 3
+"""k of precision and recall."""
 
 
 def kid(x: Features, y: Features, x_labels: Labels | None = None, y_labels: Labels | None = None) -> float:
@@ -95,6 +97,40 @@ def why_no_fid(generated: int, real: int, dimensions: int) -> str:
             f"{real} clips a side: FID over {dimensions} features needs {needed} ({CLIPS_PER_DIMENSION} each); see kid"
         )
     return ""
+
+
+def precision_recall(
+    real: npt.NDArray[np.float64], generated: npt.NDArray[np.float64], *, neighbours: int = NEIGHBOURS
+) -> tuple[float, float]:
+    """Share of generated features in the real manifold, and of real ones in the generated.
+
+    Kynkaanniemi et al., "Improved precision and recall metric for assessing generative models", NeurIPS 2019, eq. 1
+    and 2: a point lies in a manifold if it is within the distance of one of its points to that point's k-th nearest
+    neighbour. Both depend on the number of clips: compare sets of the same size.
+
+    Args:
+        real: (N, D).
+        generated: (M, D).
+        neighbours: k.
+
+    Raises:
+        InputError: no more than k clips on a side.
+    """
+    if min(len(real), len(generated)) <= neighbours:
+        raise InputError(
+            f"precision, recall: {len(real)} real and {len(generated)} generated clips, more than {neighbours} needed"
+        )
+    across = cdist(real, generated)
+    precision = (across <= _radii(real, neighbours)[:, None]).any(axis=0).mean()
+    recall = (across <= _radii(generated, neighbours)[None, :]).any(axis=1).mean()
+    return float(precision), float(recall)
+
+
+def _radii(points: npt.NDArray[np.float64], neighbours: int) -> npt.NDArray[np.float64]:
+    """(N,) distance of each point to its k-th nearest other one."""
+    distances = cdist(points, points)
+    np.fill_diagonal(distances, -1.0)  # itself comes first
+    return np.asarray(np.partition(distances, neighbours, axis=1)[:, neighbours])
 
 
 def diversity(features: Features) -> float:

@@ -22,11 +22,18 @@ from icube_common.errors import InputError
 from icube_common.evaluation import find_metric, group_interval, mean_interval
 from motiondiff.config import MIN_CLIPS
 from motiondiff.data.clips import ClipSet, check_subject_overlap
-from motiondiff.evaluation.distances import diversity, fid, kid, why_no_fid, within_class
+from motiondiff.evaluation.distances import (
+    NEIGHBOURS,
+    diversity,
+    fid,
+    kid,
+    precision_recall,
+    why_no_fid,
+    within_class,
+)
 from motiondiff.evaluation.memorisation import Nearest, TrainingMemory, memorisation_metrics
 from motiondiff.evaluation.physics import physics_metrics
 from motiondiff.evaluation.pose_descriptors import describe_all
-from motiondiff.evaluation.precision_recall import NEIGHBOURS, precision_recall
 from motiondiff.recognition.classifier import ActionClassifier
 from motiondiff.recognition.training import check_class_sizes
 

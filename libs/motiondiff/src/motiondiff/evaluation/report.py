@@ -14,7 +14,7 @@ from icube_common.io.reports import Report, figure_svg
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.metrics import MEANING, EvaluatedClips, MotionEvaluator, shown
 from motiondiff.evaluation.physics import MEANING as PHYSICS
-from motiondiff.evaluation.text_metrics import MEANING as TEXT_MEANING
+from motiondiff.evaluation.text_to_motion.metrics import MEANING as TEXT_MEANING
 from motiondiff.export.images.render import write_contact_sheet
 from motiondiff.pipelines.sampling import slug
 from motiondiff.skeleton.motion import Motion

@@ -15,7 +15,7 @@ from motiondiff.data.clips import ClipSet, check_subject_overlap
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.metrics import EvaluatedClips, MotionEvaluator, evaluate_sets
 from motiondiff.evaluation.report import write_report
-from motiondiff.evaluation.text_metrics import evaluate_texts
+from motiondiff.evaluation.text_to_motion.metrics import evaluate_texts
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.pipelines.sampling import SampleOptions, generate, load_pipeline, resolve
 from motiondiff.recognition.train_and_test import classifier_predictions, drop_small_classes
@@ -91,7 +91,7 @@ def evaluate(
 
     Returns:
         What `motiondiff.evaluation.metrics.evaluate_sets` returns, with settings and the places of the files; for a run
-        with text also ``text``, what `motiondiff.evaluation.text_metrics.evaluate_texts` returns.
+        with text also ``text``, what `motiondiff.evaluation.text_to_motion.metrics.evaluate_texts` returns.
 
     Raises:
         InputError: a broken store, another store than the run's, a class without enough clips, a subject on both

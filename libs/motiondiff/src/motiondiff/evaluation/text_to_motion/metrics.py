@@ -23,7 +23,7 @@ from motiondiff.data.captions import EmbeddedCaptions, store_captions
 from motiondiff.data.clips import ClipSet
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.metrics import MotionEvaluator
-from motiondiff.evaluation.text_motion_matching import Matcher, fit_matcher, rank_own
+from motiondiff.evaluation.text_to_motion.matching import Matcher, fit_matcher, rank_own
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.pipelines.sampling import SampleOptions, generate
 
