@@ -246,15 +246,17 @@ class Packing:
         self.batch, self.tokens = mask.shape
         self.front = front
         self.mask = mask
-        if mask.device.type != "cpu":
-            self.full, self.attention_mask = True, rearrange(mask, "b keys -> b 1 1 keys")
+        self.attention_mask: Tensor | None = rearrange(mask, "b keys -> b 1 1 keys")
+        self.full = mask.device.type != "cpu"
+        if self.full:
             return
         count = int(mask.sum())
         packed = min(-(-count // PACKING_STEP) * PACKING_STEP, mask.numel())
         self.full = packed == mask.numel()
         # stable: the tokens that count keep their order, then padding
         self.places = mask.flatten().to(torch.uint8).argsort(descending=True, stable=True)[:packed]
-        self.attention_mask = None if count == mask.numel() else rearrange(mask, "b keys -> b 1 1 keys")
+        if count == mask.numel():
+            self.attention_mask = None
 
     def pack(self, padded: Float[Tensor, "B N F"]) -> Float[Tensor, "M F"]:
         """The M tokens that are kept: all that count, and some padding."""
@@ -322,7 +324,7 @@ class TimeConvolution(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, packed: Float[Tensor, "M W"], packing: Packing) -> Float[Tensor, "M W"]:
-        """What is added to the tokens; nothing to those in front of the frames."""
+        """The addition to the tokens, zero for those in front of the frames."""
         rows = packing.unpack(self.norm(packed)) * packing.mask[..., None]
         frames = rows[:, packing.front :]
         half = len(self.weight) // 2

@@ -18,7 +18,7 @@ SPEED_UNIT = 0.4
 CONTACT_SPEED = 0.25
 CONTACT_HEIGHT = 0.06
 # weight of a clip that is all noise (the paper has 0)
-LEAST_WEIGHT = 0.05
+MIN_WEIGHT = 0.05
 
 
 def masked_mean(
@@ -93,11 +93,11 @@ def min_snr_weights(cumulative: Float[Tensor, " B"], gamma: float) -> Float[Tens
     """Weight of the error of the clean motion at each clip's noise: its signal-to-noise ratio, at most ``gamma``.
 
     Hang et al., "Efficient Diffusion Training via Min-SNR Weighting Strategy", ICCV 2023, eq. 8 (for a prediction of
-    the clean data); no less than `LEAST_WEIGHT`, so that pure noise has a target too.
+    the clean data); no less than `MIN_WEIGHT`, so that pure noise has a target too.
 
     Args:
         cumulative: cumulative product of alphas at each clip's timestep.
         gamma: largest weight.
     """
     ratio = cumulative / (1 - cumulative).clamp(min=1e-8)
-    return ratio.clamp(min=LEAST_WEIGHT, max=gamma)
+    return ratio.clamp(min=MIN_WEIGHT, max=gamma)

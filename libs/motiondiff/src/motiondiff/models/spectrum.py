@@ -152,7 +152,7 @@ class Preconditioning:
     noise: Float[Tensor, "B 1 1"]
 
     def network_input(self, noisy: Float[Tensor, "B T D"]) -> Float[Tensor, "B T 2*D"]:
-        """What the network is given: the noisy motion at unit deviation, and with every component at unit deviation."""
+        """The noisy motion at unit deviation, and again with every component at unit deviation."""
         variance = self.components.deviation**2 + self.noise**2
         white = self.components.backward(self.components.forward(noisy) * variance.rsqrt())
         return torch.cat([noisy * torch.rsqrt(1 + self.noise**2), white], dim=-1)
@@ -174,9 +174,8 @@ class Preconditioning:
             self.components.backward(rearrange(white, "b t g d -> b t (g d)")), "b t (g d) -> b t g d", d=size
         )
         gates = rearrange(output[..., size:], "b t (g d) -> b t g d", d=size)
-        return self.components.backward(filtered + scale * self.components.forward(output[..., :size])) + (
-            gates * white
-        ).sum(2)
+        corrected = filtered + scale * self.components.forward(output[..., :size])
+        return self.components.backward(corrected) + (gates * white).sum(2)
 
     def output_scale(self) -> Float[Tensor, "B T D"]:
         """``c_out``: the deviation that is left to the network at each component."""
@@ -190,7 +189,7 @@ class Preconditioning:
 
         EDM's weight, ``1 / c_out^2`` (section 5), for every component. Where it alone decided, the shake of the
         recording would weigh as much as the movement: a component weighs by its deviation to the power of
-        `LOSS_EXPONENT`, one that is constant not at all.
+        `LOSS_EXPONENT`, and a constant one by 0.
         """
         deviation = self.components.deviation
         weight = deviation.clamp(min=0.03) ** LOSS_EXPONENT * (deviation > CONSTANT) * mask[..., None]

@@ -19,8 +19,8 @@ from icube_common.errors import InputError
 from icube_common.evaluation import find_metric, mean_interval
 from icube_common.vlm.features import FeatureCache
 from motiondiff.config import EvaluateOptions, TextConfig
-from motiondiff.data.captions import EmbeddedCaptions, store_captions
 from motiondiff.data.clips import ClipSet
+from motiondiff.data.labels.captions import EmbeddedCaptions, store_captions
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.metrics import MotionEvaluator
 from motiondiff.evaluation.text_to_motion.matching import Matcher, fit_matcher, rank_own
