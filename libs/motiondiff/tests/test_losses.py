@@ -9,7 +9,7 @@ from torch import Tensor
 from motiondiff.models.losses import (
     CONTACT_HEIGHT,
     CONTACT_SPEED,
-    LEAST_WEIGHT,
+    MIN_WEIGHT,
     masked_mean,
     min_snr_weights,
     motion_losses,
@@ -139,7 +139,7 @@ def test_weights_of_clips(body: MotionRepresentation) -> None:
 def test_min_snr_weights() -> None:
     """Hang et al., eq. 8: a / (1 - a), at most gamma, here never zero."""
     weights = min_snr_weights(torch.tensor([1.0, 0.99, 0.8, 0.5, 0.2, 0.001, 0.0]), gamma=5.0)
-    assert weights.tolist() == pytest.approx([5, 5, 4, 1, 0.25, LEAST_WEIGHT, LEAST_WEIGHT], rel=1e-4)
+    assert weights.tolist() == pytest.approx([5, 5, 4, 1, 0.25, MIN_WEIGHT, MIN_WEIGHT], rel=1e-4)
 
 
 def test_a_body_without_feet_has_no_contact_term() -> None:
