@@ -41,6 +41,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"skeleton", "schedulers", "results"},
         {"config"},
         {"data"},
+        {"evaluation.movement", "evaluation.stance"},
         {"export"},
         {"models"},
         {"pipelines"},

@@ -16,7 +16,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from icube_common.training import TrainConfig
-from motiondiff.config import DataConfig, DenoiserConfig, DiffusionConfig, MotionDiffConfig
+from motiondiff.config import DataConfig, DiffusionConfig, ModelConfig, MotionDiffConfig
 from motiondiff.data.prepare import PrepareOptions, write_store
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_clips
@@ -39,7 +39,7 @@ TINY = MotionDiffConfig(
         report_to="none",
         seed=3,
     ),
-    model=DenoiserConfig(num_layers=1, width=16, num_heads=2, feedforward=16, dropout=0.1),
+    model=ModelConfig(num_layers=1, width=16, num_heads=2, feedforward=16, dropout=0.1),
     data=DataConfig(max_frames=32, min_frames=8),
     diffusion=DiffusionConfig(num_train_timesteps=50),
 )

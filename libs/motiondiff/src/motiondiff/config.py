@@ -56,6 +56,11 @@ class TransformerConfig(Config):
 class ModelConfig(TransformerConfig):
     """Shape and preconditioning of the denoiser; MDM's shape is 8 layers, width 512, 4 heads, feed-forward 1024."""
 
+    architecture: str = option(
+        "motiondiff",
+        "motiondiff; mdm: that of Tevet et al., ICLR 2023, which has neither preconditioning nor convolution",
+        choices=("motiondiff", "mdm"),
+    )
     preconditioning: str = option(
         "spectral",
         "spectral: the network corrects a Wiener filter of the training motions; none: it predicts the clean motion",
@@ -85,6 +90,11 @@ class DiffusionConfig(Config):
     shape_dropout: float = option(0.1, "probability of replacing the body shape by its learned null", ge=0, le=1)
     joint_dropout: float = option(
         0.1, "probability of replacing action, style and text together by their learned nulls", ge=0, le=1
+    )
+    losses: str = option(
+        "motiondiff",
+        "motiondiff; mdm: eq. 2 to 5 of Tevet et al., ICLR 2023, in metres and features, every clip weighing the same",
+        choices=("motiondiff", "mdm"),
     )
     min_snr_gamma: float = option(
         5.0, "largest weight of the errors at little noise, which is the signal-to-noise ratio; 0: all weigh 1", ge=0

@@ -81,6 +81,10 @@ def unused_keys(config: TrialConfig) -> dict[str, str]:
     unused = {"classifier.synthetic_fraction": "a trial's classifier has no further clips"}
     if not config.text.enabled:
         unused |= {key: "text.enabled=false" for key in _TEXT_KEYS}
+    if config.model.architecture == "mdm":
+        unused |= dict.fromkeys(("model.preconditioning", "model.convolution"), "model.architecture=mdm")
+    if config.diffusion.losses == "mdm":
+        unused |= dict.fromkeys(("diffusion.min_snr_gamma", "diffusion.weight_root"), "diffusion.losses=mdm")
     return unused
 
 

@@ -129,6 +129,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", help="only this split of a store: train, validation or test")
     _coordinate_arguments(parser)
     parser.add_argument("--world", action="store_true", help="a store's clips where they were recorded")
+    parser.add_argument("--pin-feet", action="store_true", help="move the root so that standing feet stay in place")
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
 
 
@@ -139,7 +140,7 @@ def _export(args: argparse.Namespace) -> Mapping[str, Any]:
         args.source,
         args.out,
         args.to,
-        **values_of(args, "more", "split", "world", "scale", "overwrite", "up", "unit", "source_fps"),
+        **values_of(args, "more", "split", "world", "scale", "pin_feet", "overwrite", "up", "unit", "source_fps"),
     )
 
 

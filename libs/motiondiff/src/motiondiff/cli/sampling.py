@@ -16,7 +16,7 @@ from motiondiff.pipelines.sampling import SampleOptions, parse_formats, sample
 
 _SAMPLE = (
     "text_weights", "count", "per_action", "unconditional", "style", "mix_styles", "shape", "seconds", *SAMPLER,
-    "batch_size",
+    "pin_feet", "batch_size",
 )  # fmt: skip
 _EDIT = ("action", "style", "seconds", "count", *SAMPLER)
 _COMPOSE = ("shape", *SAMPLER)

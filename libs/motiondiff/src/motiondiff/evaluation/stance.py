@@ -1,4 +1,4 @@
-"""Slip of feet in stance: the distance that a foot moves over the floor while it carries the body.
+"""Slip of feet in stance, the distance that a foot moves over the floor while it carries the body; and its removal.
 
 Speed of a low foot alone counts the swinging leg, which passes a few centimetres above the floor. Here a stance needs a
 low foot and a slow one, with hysteresis, so that one noisy frame does not cut it in two. Shapes: T frames, J joints,
@@ -8,12 +8,13 @@ N clips. Floor along x and z, metres, seconds.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from motiondiff.data.clips import ClipSet
+from motiondiff.skeleton.motion import Motion
 from motiondiff.skeleton.skeleton import Skeleton
 
 Array = npt.NDArray[np.float64]
@@ -26,6 +27,13 @@ ENTER_SPEED, LEAVE_SPEED = 0.2, 0.3
 """m/s: a stance begins below the first horizontal speed and ends above the second; a swinging foot has 1 to 5."""
 MIN_SECONDS = 0.1
 """A shorter stance is a turning point of a swing."""
+
+PIN_SLIP = 0.003
+"""m: slip that weighs as much in `pin_feet` as `PIN_ACCELERATION` and `PIN_DISTANCE`."""
+PIN_ACCELERATION = 2.0
+"""m/s2: acceleration that the root may take on."""
+PIN_DISTANCE = 5.0
+"""m: displacement of the root; it decides only what no stance does."""
 
 FIGURES = ("slip", "slip_speed", "stance_share")
 MEANING = {
@@ -143,3 +151,55 @@ def action_slips(clips: ClipSet) -> dict[str, dict[str, float]]:
 
 def _median(values: list[float]) -> float:
     return float(np.median(values)) if values else math.nan
+
+
+def pin_feet(motion: Motion) -> Motion:
+    """The motion with its root moved so that standing feet stay in place; joint rotations are left as they are.
+
+    Horizontal displacements d of the root are fitted by least squares: each foot ``p + d`` of a stance to one place,
+    which is fitted too (where nothing else pulls, its mean place), against the acceleration of d, which blends stances
+    into each other and into the frames between, and against d itself. Two standing feet that slide apart cannot both
+    stay: each gets half.
+
+    Args:
+        motion: metres, y up.
+
+    Returns:
+        The motion; unchanged where no foot stands or no joint is a foot by name.
+    """
+    listed = stances(motion.positions, motion.skeleton, motion.fps)
+    frames = len(motion)
+    if not listed or frames < 3:
+        return motion
+    from scipy.sparse import coo_array, eye_array, vstack
+    from scipy.sparse.linalg import spsolve
+
+    points = motion.positions.astype(np.float64)[..., [0, 2]]
+    place, frame, target = [], [], []
+    for number, stance in enumerate(listed):
+        every = np.arange(stance.start, stance.stop + 1)
+        place.append(np.full(len(every), frames + number))
+        frame.append(every)
+        target.append(points[every, stance.foot])
+    columns, places = np.concatenate(frame), np.concatenate(place)
+    count, unknowns = len(columns), frames + len(listed)
+    rows = np.arange(count)
+    # d - place = -p, in units of PIN_SLIP
+    contact = coo_array(
+        (np.repeat([1.0, -1.0], count) / PIN_SLIP, (np.tile(rows, 2), np.concatenate([columns, places]))),
+        shape=(count, unknowns),
+    )
+    second = np.arange(frames - 2)
+    bend = coo_array(
+        (
+            np.repeat([1.0, -2.0, 1.0], frames - 2) * motion.fps**2 / PIN_ACCELERATION,
+            (np.tile(second, 3), np.concatenate([second, second + 1, second + 2])),
+        ),
+        shape=(frames - 2, unknowns),
+    )
+    system = vstack([contact, bend, eye_array(frames, unknowns) / PIN_DISTANCE]).tocsc()
+    right = np.concatenate([-np.concatenate(target) / PIN_SLIP, np.zeros((2 * frames - 2, 2))])
+    shift = spsolve((system.T @ system).tocsc(), system.T @ right)[:frames]
+    root = motion.root.astype(np.float64)
+    root[:, [0, 2]] += shift
+    return replace(motion, root=root.astype(np.float32))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from icube_common.errors import InputError, unknown
 from icube_common.io.runs import atomic_folder, check_output_path
 from motiondiff.data.readers.motion_file import read_motion, read_motions
 from motiondiff.data.store import MotionStore
+from motiondiff.evaluation import stance
 from motiondiff.export import FORMATS, check_scale, export, file_name
 from motiondiff.export.datasets import FORMATS as SET_FORMATS
 from motiondiff.export.datasets import export_dataset as write_set
@@ -89,6 +90,7 @@ def export_files(
     split: str | None = None,
     world: bool = False,
     scale: float = 1.0,
+    pin_feet: bool = False,
     overwrite: bool = False,
     up: str = "auto",
     unit: str = "auto",
@@ -106,6 +108,8 @@ def export_files(
         world: clips of a store in the recording's world instead of the common frame; not for data sets, whose formats
             define a frame.
         scale: file units per metre, for ``bvh`` alone: 100 for centimetres.
+        pin_feet: move the root so that standing feet stay in place (`motiondiff.evaluation.stance.pin_feet`); not for
+            data sets.
         overwrite: replace what is at ``out``.
         up: up axis of a BVH file, or ``auto``.
         unit: unit of length of a BVH file, or ``auto``.
@@ -128,22 +132,29 @@ def export_files(
     if source.is_dir() and conventions != {"up": "auto", "unit": "auto", "source_fps": None}:
         raise InputError(f"--up, --unit and --source-fps are for BVH files; {source} is a store, y-up and in metres")
     check_output_path(out, overwrite=overwrite)
+    change = stance.pin_feet if pin_feet else _unchanged
     if format == "html":
-        return _export_page(
-            [source, *(Path(other) for other in more)], Path(out), conventions, split=split, world=world
-        )
+        sources = [source, *(Path(other) for other in more)]
+        return _export_page(sources, Path(out), conventions, split=split, world=world, change=change)
     if format in SET_FORMATS:
+        if pin_feet:
+            raise InputError(f"--pin-feet: not for the data set {format}; pin the motions of files or a store's clips")
         return _export_set(source, Path(out), format, split=split, world=world, overwrite=overwrite)
     if source.is_file():
         motions = read_motions(source, **conventions)
         if len(motions) == 1:
-            export(next(iter(motions.values())), Path(out), format, clip_id=source.stem, scale=scale)
+            export(change(next(iter(motions.values()))), Path(out), format, clip_id=source.stem, scale=scale)
             return {"out": str(out), "motions": 1}
-        return _export_folder(source, motions.items(), len(motions), Path(out), format, scale, overwrite=overwrite)
+        changed = ((name, change(motion)) for name, motion in motions.items())
+        return _export_folder(source, changed, len(motions), Path(out), format, scale, overwrite=overwrite)
     store = MotionStore(source)
     clips = store.select(split)
-    named = (_clip(store, int(clip), world=world) for clip in clips)
+    named = ((name, change(motion)) for name, motion in (_clip(store, int(clip), world=world) for clip in clips))
     return _export_folder(source, named, len(clips), Path(out), format, scale, overwrite=overwrite)
+
+
+def _unchanged(motion: Motion) -> Motion:
+    return motion
 
 
 def _export_folder(
@@ -176,7 +187,13 @@ def _clip(store: MotionStore, clip: int, *, world: bool) -> tuple[str, Motion]:
 
 
 def _export_page(
-    sources: Sequence[Path], out: Path, conventions: dict[str, Any], *, split: str | None, world: bool
+    sources: Sequence[Path],
+    out: Path,
+    conventions: dict[str, Any],
+    *,
+    split: str | None,
+    world: bool,
+    change: Callable[[Motion], Motion],
 ) -> dict[str, Any]:
     """Write one viewer page with the motions of all files and stores."""
     from motiondiff.export.html.page import write_html
@@ -198,10 +215,14 @@ def _export_page(
                 clip_id, motion = _clip(store, int(clip), world=world)
                 yield (clip_id if len(sources) == 1 else f"{name}/{clip_id}"), motion
 
-    shown = list(motions())
+    shown = [(name, change(motion)) for name, motion in motions()]
     title = names[0] if len(sources) == 1 else " and ".join(names[:2]) if len(sources) == 2 else f"{len(shown)} motions"
     write_html(
-        [motion for _, motion in shown], out, names=[name for name, _ in shown], title=title, compare=len(shown) == 2
+        [change(motion) for _, motion in shown],
+        out,
+        names=[name for name, _ in shown],
+        title=title,
+        compare=len(shown) == 2,
     )
     return {"out": str(out), "motions": len(shown)}
 

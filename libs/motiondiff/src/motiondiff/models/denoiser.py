@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -63,6 +63,9 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         ValueError: the width is odd or not a multiple of the number of heads; an even convolution; an unknown
             preconditioning.
     """
+
+    guided_share: ClassVar[float | None] = None
+    """Share of the sampling steps that guidance is applied in; None: `motiondiff.pipelines.guidance.GUIDED_SHARE`."""
 
     @register_to_config
     def __init__(

@@ -77,15 +77,58 @@ def motion_losses(
     }
     if representation.feet:
         feet = representation.feet_index
-        height = target_positions.index_select(2, feet)[..., 1]
-        lowest = height.masked_fill(~mask[..., None], torch.inf).amin(1, keepdim=True)
-        low = height < lowest + CONTACT_HEIGHT
-        slow = target_velocity.index_select(2, feet).norm(dim=-1) < CONTACT_SPEED
-        stands = slow & low[:, 1:] & low[:, :-1]
+        stands = standing_feet(target_positions, mask, representation)
         slides = ((predicted_velocity.index_select(2, feet) / SPEED_UNIT) ** 2).mean(-1) * stands
         terms["contact"] = masked_mean(slides, step_mask, weights)
     else:
         terms["contact"] = torch.zeros_like(terms["simple"])
+    return terms
+
+
+def standing_feet(
+    positions: Float[Tensor, "B T J 3"], mask: Bool[Tensor, "B T"], representation: MotionRepresentation
+) -> Bool[Tensor, "B T-1 feet"]:
+    """Steps from frame to frame in which a foot stands: slower than `CONTACT_SPEED`, low in both frames."""
+    feet = representation.feet_index
+    height = positions.index_select(2, feet)[..., 1]
+    lowest = height.masked_fill(~mask[..., None], torch.inf).amin(1, keepdim=True)
+    low = height < lowest + CONTACT_HEIGHT
+    slow = positions.index_select(2, feet).diff(dim=1).norm(dim=-1) * representation.config.fps < CONTACT_SPEED
+    return slow & low[:, 1:] & low[:, :-1]
+
+
+def mdm_losses(
+    predicted: Float[Tensor, "B T D"],
+    target: Float[Tensor, "B T D"],
+    mask: Bool[Tensor, "B T"],
+    offsets: Float[Tensor, "B J 3"],
+    representation: MotionRepresentation,
+) -> dict[str, Float[Tensor, ""]]:
+    """The terms of MDM's loss as they stand: Tevet et al., "Human Motion Diffusion Model", ICLR 2023, eq. 2 to 5.
+
+    Arguments as in `motion_losses`; every clip weighs the same.
+
+    Returns:
+        ``simple`` (eq. 2): squared error of the normalised features; ``positions`` (eq. 3): squared distance of joints
+        by forward kinematics, m^2; ``contact`` (eq. 4): squared step of the feet that stand (`standing_feet`) from
+        frame to frame, m^2; ``velocity`` (eq. 5): squared error of the features' steps from frame to frame. Sums over
+        features and axes are means here, as over frames.
+    """
+    predicted, target = predicted.float(), target.float()
+    positions = representation.positions(representation.denormalise(predicted), offsets)
+    with torch.no_grad():
+        target_positions = representation.positions(representation.denormalise(target), offsets)
+    step_mask = mask[:, 1:] & mask[:, :-1]
+    terms = {
+        "simple": masked_mean((predicted - target) ** 2, mask),
+        "positions": masked_mean((positions - target_positions) ** 2, mask),
+        "velocity": masked_mean((predicted.diff(dim=1) - target.diff(dim=1)) ** 2, step_mask),
+        "contact": torch.zeros_like(predicted[0, 0, 0]),
+    }
+    if representation.feet:
+        steps = positions.index_select(2, representation.feet_index).diff(dim=1)
+        stands = standing_feet(target_positions, mask, representation)
+        terms["contact"] = masked_mean(steps**2 * stands[..., None], step_mask)
     return terms
 
 

@@ -246,7 +246,8 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             begin = len(self.scheduler.timesteps) - max(1, round(noise_strength * len(self.scheduler.timesteps)))
             latents = self._noised(init_motions, latents, begin)
         extra = {"generator": generators} if "generator" in inspect.signature(self.scheduler.step).parameters else {}
-        guided_steps = math.ceil(GUIDED_SHARE * (len(self.scheduler.timesteps) - begin))
+        share = getattr(self.denoiser, "guided_share", None) or GUIDED_SHARE
+        guided_steps = math.ceil(share * (len(self.scheduler.timesteps) - begin))
         with self.progress_bar(total=len(self.scheduler.timesteps) - begin) as progress:
             for step, timestep in enumerate(self.scheduler.timesteps[begin:]):
                 noisy = self.scheduler.scale_model_input(latents, timestep)[:, :longest]

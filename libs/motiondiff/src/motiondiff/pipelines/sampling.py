@@ -60,6 +60,7 @@ class SampleOptions(SamplerConfig):
     seconds: float | None = option(
         None, "length of every motion (default: lengths of the training clips)", gt=0, lt=1e6
     )
+    pin_feet: bool = option(False, "move the root so that standing feet stay in place")
     batch_size: int = option(32, "motions denoised together", ge=1)
 
     @classmethod
@@ -224,6 +225,8 @@ def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Itera
     """
     from tqdm import tqdm
 
+    from motiondiff.evaluation.stance import pin_feet
+
     steps, guidance = options.steps or STEPS, GUIDANCE if options.guidance is None else options.guidance
     requests = list_requests(options, list(pipeline.denoiser.config.actions))
     styles_of_model = list(pipeline.denoiser.config.styles) if options.mix_styles else []
@@ -257,7 +260,7 @@ def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Itera
                 generator=[clip_generator(options.seed, first + row) for row in range(len(actions))],
                 return_dict=False,
             )
-            yield from output[0]
+            yield from map(pin_feet, output[0]) if options.pin_feet else output[0]
             progress.update(len(actions))
 
 

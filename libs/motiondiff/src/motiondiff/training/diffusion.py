@@ -15,7 +15,8 @@ from torch import nn
 
 from icube_common.config import config_to_dict, config_to_yaml, load_config
 from icube_common.errors import InputError
-from icube_common.io.runs import RunFolder, atomic_folder, read_json
+from icube_common.io.reports import Report
+from icube_common.io.runs import RunFolder, atomic_folder, read_json, write_json
 from icube_common.training import SampleRef, StepRandom, TrainingResult, check_start, finish_run, fit, open_run
 from icube_common.training.config import TrainConfig
 from icube_common.training.sampler import derive_seed
@@ -27,12 +28,15 @@ from motiondiff.data.labels.captions import EmbeddedCaptions, store_captions
 from motiondiff.data.store import MotionStore
 from motiondiff.models.custom_denoiser import CustomDenoiser
 from motiondiff.models.denoiser import MotionDenoiser
+from motiondiff.models.mdm import MDMDenoiser
 from motiondiff.models.representation import ANY_ACTION, MotionRepresentation
 from motiondiff.models.spectrum import fit_spectrum
 from motiondiff.models.text_encoder import TextEncoder, load_text_encoder
 from motiondiff.pipelines.actor import ActorGenerator
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.pipelines.sampling import MODEL_FORMAT
+from motiondiff.training.copy_test import FILE as COPY_TEST
+from motiondiff.training.copy_test import copy_test
 from motiondiff.training.diffusion_loss import DiffusionLoss, make_noise_schedule
 from motiondiff.training.report import run_report
 
@@ -231,7 +235,7 @@ def train(
     Args:
         model: a `MotionDenoiser` or subclass of it, or any module that is called as `MotionDenoiser.forward` is and
             predicts the clean features (B, T, D); a class is made for the data (`MotionDenoiser.for_dataset`, or called
-            with ``width=D``). None: a `MotionDenoiser` with the settings of ``config.model``.
+            with ``width=D``). None: a `MotionDenoiser`, or `MDMDenoiser`, with the settings of ``config.model``.
         data: the data set, or the folder of a store, whose training split is taken.
         config: settings of the training, or of all sections.
         out: the run folder; `icube_common.io.runs` lists its files.
@@ -291,10 +295,16 @@ def train(
     pipeline = MotionDiffusionPipeline(result.model.to("cpu"), representation.to("cpu"), schedule)
 
     trained = pipeline.denoiser.module if isinstance(pipeline.denoiser, CustomDenoiser) else pipeline.denoiser
+
+    def report() -> Report:
+        parts = pipeline.denoiser, pipeline.representation, schedule
+        write_json(run.path / COPY_TEST, copy_test(*parts, store, config.data, captions=captions))
+        return run_report(run, store, config)
+
     return finish_run(
         TrainingResult(run=run, model=trained, fit=result),
         save=lambda folder: save_model(folder, pipeline, model_card(store, config, result.steps, encoder)),
-        report=lambda: run_report(run, store, config),
+        report=report,
     )
 
 
@@ -336,8 +346,13 @@ def make_denoiser(
         InputError: a model of another width, or without an input that the configuration needs.
     """
     size, frames = data.feature_size, config.data.max_frames
-    kind: Any = MotionDenoiser if model is None else model
+    settings = config_to_dict(config.model)
+    architectures = {"motiondiff": MotionDenoiser, "mdm": MDMDenoiser}
+    default = architectures[settings.pop("architecture")]
+    kind: Any = default if model is None else model
     if isinstance(kind, type) and issubclass(kind, MotionDenoiser):
+        if issubclass(kind, MDMDenoiser):
+            del settings["preconditioning"], settings["convolution"]
         return kind.for_dataset(  # type: ignore[attr-defined]
             data,
             text_encoder=encoder,
@@ -345,7 +360,7 @@ def make_denoiser(
             max_frames=frames,
             inpainting_input=config.diffusion.inpainting_probability > 0,
             num_train_timesteps=config.diffusion.num_train_timesteps,
-            **config_to_dict(config.model),
+            **settings,
         )
     assert model is not None
     if isinstance(model, type):
@@ -353,19 +368,19 @@ def make_denoiser(
             torch.manual_seed(config.train.seed)
             model = model(width=size)
     denoiser = model if isinstance(model, MotionDenoiser) else CustomDenoiser.for_dataset(data, model)
-    settings = denoiser.config
-    if settings.feature_size != size:
-        raise InputError(f"model: made for {settings.feature_size} features a frame, the data have {size}")
-    if (list(settings.actions), list(settings.styles)) != (list(data.store.actions), list(data.store.styles)):
+    made = denoiser.config
+    if made.feature_size != size:
+        raise InputError(f"model: made for {made.feature_size} features a frame, the data have {size}")
+    if (list(made.actions), list(made.styles)) != (list(data.store.actions), list(data.store.styles)):
         raise InputError("model: made for other actions or styles than the data have; make it with for_dataset(data)")
-    if settings.max_frames < frames:
-        raise InputError(f"model: takes {settings.max_frames} frames at most, data.max_frames={frames}")
-    if config.diffusion.inpainting_probability and not settings.inpainting_input:
+    if made.max_frames < frames:
+        raise InputError(f"model: takes {made.max_frames} frames at most, data.max_frames={frames}")
+    if config.diffusion.inpainting_probability and not made.inpainting_input:
         raise InputError(
             "diffusion.inpainting_probability: the model has no input for the mask; build it with inpainting_input"
         )
-    if settings.text_size != (encoder.size if encoder else 0):
+    if made.text_size != (encoder.size if encoder else 0):
         raise InputError(
-            f"model: takes texts of {settings.text_size} numbers, the encoder makes {encoder and encoder.size}"
+            f"model: takes texts of {made.text_size} numbers, the encoder makes {encoder and encoder.size}"
         )
     return denoiser

@@ -12,7 +12,7 @@ from icube_common.training import StepRandom
 from motiondiff.config import DiffusionConfig
 from motiondiff.models.conditioning import Conditions
 from motiondiff.models.inpainting import inpainting_input, loss_frames, sample_inpainting_mask
-from motiondiff.models.losses import min_snr_weights, motion_losses
+from motiondiff.models.losses import mdm_losses, min_snr_weights, motion_losses
 from motiondiff.models.representation import MotionRepresentation
 from motiondiff.models.spectrum import Components, Preconditioning, noise_deviation
 
@@ -86,13 +86,16 @@ class DiffusionLoss:
         else:
             predicted, frames = model(noisy, timesteps, conditions, mask), mask
         with torch.autocast(features.device.type, enabled=False):
-            gamma = self.config.min_snr_gamma
-            weights = min_snr_weights(cumulative[timesteps], gamma) if gamma else None
-            terms = motion_losses(predicted, clean, frames, batch["offsets"], self.representation, weights)
-            if self.spectrum is not None:
-                components = Components.of(self.spectrum.to(features.device), mask)
-                scalings = Preconditioning(components, noise_deviation(cumulative, timesteps))
-                terms["simple"] = scalings.loss(predicted.float(), clean, frames)
+            if self.config.losses == "mdm":
+                terms = mdm_losses(predicted, clean, frames, batch["offsets"], self.representation)
+            else:
+                gamma = self.config.min_snr_gamma
+                weights = min_snr_weights(cumulative[timesteps], gamma) if gamma else None
+                terms = motion_losses(predicted, clean, frames, batch["offsets"], self.representation, weights)
+                if self.spectrum is not None:
+                    components = Components.of(self.spectrum.to(features.device), mask)
+                    scalings = Preconditioning(components, noise_deviation(cumulative, timesteps))
+                    terms["simple"] = scalings.loss(predicted.float(), clean, frames)
         return {"loss": torch.stack([self.weights[name] * value for name, value in terms.items()]).sum(), **terms}
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from icube_common.config import config_to_dict
 from icube_common.io.reports import Report
 from icube_common.io.runs import RunFolder, read_json
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.store import MotionStore
+from motiondiff.training.copy_test import FIGURES, MEANING
+from motiondiff.training.copy_test import FILE as COPY_TEST
 
 LOSSES = ("loss", "simple", "positions", "root", "velocity", "contact")
 
 
 def run_report(run: RunFolder, store: MotionStore, config: MotionDiffConfig) -> Report:
-    """Report page: data, losses over steps, settings and machine."""
+    """Report page: data, losses over steps, copy test, settings and machine."""
     info = store.info()
     subtitle = f"{info['splits'].get('train', 0)} training clips, {len(info['actions'])} actions"
     if info["simulated"]:
@@ -41,6 +46,8 @@ def run_report(run: RunFolder, store: MotionStore, config: MotionDiffConfig) -> 
             alt="Training losses over steps, logarithmic",
             caption="loss is the weighted sum",
         )
+    if (run.path / COPY_TEST).is_file():
+        add_copy_test(report, read_json(run.path / COPY_TEST))
     for name, values in config_to_dict(config).items():
         report.section(f"Settings: {name}")
         report.facts(values)
@@ -49,3 +56,27 @@ def run_report(run: RunFolder, store: MotionStore, config: MotionDiffConfig) -> 
     report.facts({name: value for name, value in environment.items() if not isinstance(value, (dict, list))})
     report.facts(environment.get("packages", {}))
     return report
+
+
+def add_copy_test(report: Report, result: Mapping[str, Any]) -> None:
+    """Add a `motiondiff.training.copy_test.copy_test`: curves over noise, and their numbers."""
+    report.section("Copy test")
+    clips = f"{result['clips']} clips of the {result['split']} split"
+    if result["split"] == "train":
+        clips += ", which the model was trained on: the store has no validation split"
+    report.paragraph(
+        f"Clips are noised, denoised once with their own conditions and compared with themselves ({clips}; median over "
+        "clips). A denoiser that copies has 1, 1 and 0 cm at little noise."
+    )
+    noise = result["noise"]
+    plots = (
+        (FIGURES[:2], "", "Movement and explained velocity after denoising, over the deviation of the noise"),
+        (FIGURES[2:], "cm", "Distance of the root from its place after denoising, over the deviation of the noise"),
+    )
+    for names, unit, alt in plots:
+        points = {name: [(x, y) for x, y in zip(noise, result[name], strict=True) if y is not None] for name in names}
+        series = {name: ([x for x, _ in pairs], [y for _, y in pairs]) for name, pairs in points.items() if pairs}
+        if series:
+            caption = "; ".join(f"{name}: {MEANING[name]}" for name in series)
+            report.plot(series, alt=alt, x_label="deviation of the noise", y_label=unit, caption=caption)
+    report.table(["noise", *FIGURES], list(zip(noise, *(result[name] for name in FIGURES), strict=True)))
