@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from icube_common.errors import InputError
-from motiondiff.models.conditioning import ConditionEmbedding, Conditions
+from motiondiff.models.conditioning import NULL, ConditionEmbedding, Conditions
 from motiondiff.models.spectrum import BANDS, GATES, Components, Preconditioning, noise_deviation
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         self.spectral = preconditioning == "spectral"
         if self.spectral:
             # of the training motions and of the noise schedule: `set_preconditioning`; until then white motions
-            self.register_buffer("spectrum", torch.ones(BANDS + 1, feature_size))
+            self.register_buffer("spectrum", torch.ones(1 + len(actions), BANDS + 1, feature_size))
             self.register_buffer("cumulative", torch.linspace(0.9999, 1e-4, num_train_timesteps))
         self.embed_frames = nn.Linear(2 * feature_size if self.spectral else feature_size, width)
         # without a bias: where nothing is held, nothing is added
@@ -144,8 +144,8 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
             except ValueError as error:
                 raise InputError(str(error)) from error
 
-    def set_preconditioning(self, spectrum: Float[Tensor, "K+1 D"], cumulative: Float[Tensor, " N"]) -> None:
-        """Fix the spectrum of the training motions and the cumulative products of alphas of the noise schedule.
+    def set_preconditioning(self, spectrum: Float[Tensor, "A+1 K+1 D"], cumulative: Float[Tensor, " N"]) -> None:
+        """Fix the spectra of the training motions, of all and of each action, and the noise schedule's alphas.
 
         Without effect where ``preconditioning`` is ``none``.
         """
@@ -188,7 +188,9 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         noise = noise_deviation(self.cumulative, timestep)
         # in float32: half precision rounds off a tenth of the noise that jerk is measured in
         with torch.autocast(sample.device.type, enabled=False):
-            scalings = Preconditioning(Components.of(self.spectrum.float(), valid), noise.float())
+            scalings = Preconditioning(
+                Components.of(self.spectrum.float()[conditions.action - NULL], valid), noise.float()
+            )
             noisy = sample.float() * (1 + scalings.noise**2).sqrt()
             inputs = scalings.network_input(noisy)
         output = self.network(inputs.to(sample.dtype), timestep, conditions, valid, inpainting)
