@@ -288,7 +288,9 @@ def test_the_loss_on_features_is_in_units_of_the_spectrum(
 ) -> None:
     clips, data = store.select("train"), DataConfig(max_frames=32, min_frames=8)
     spectrum = training_spectrum(store, clips, data, representation)
-    assert spectrum.shape == (BANDS + 1, representation.feature_size) and (spectrum > 0).all()
+    assert spectrum.shape == (1 + len(store.actions), BANDS + 1, representation.feature_size) and (spectrum > 0).all()
+    assert torch.equal(spectrum[1:, 0], spectrum[:1, 0].expand(len(store.actions), -1))  # deviation of the means
+    assert not torch.equal(spectrum[1, 1:], spectrum[2, 1:])
     config = DiffusionConfig(num_train_timesteps=50)
     schedule = make_noise_schedule(config)
     step = DiffusionLoss(representation, schedule, config, max_frames=64, spectrum=spectrum)

@@ -38,8 +38,8 @@ class DiffusionLoss:
         max_frames: noise is drawn for this many frames whatever the batch's longest clip, so that it does not depend
             on how a batch is spread over processes.
         hide_action: share of clips with a text whose action is left out, beyond what ``config`` drops.
-        spectrum: (A + 1, K + 1, D) of the training motions, of all and of each action; the loss on features is then that of
-            `motiondiff.models.spectrum.Preconditioning.loss`, for a denoiser with this preconditioning.
+        spectrum: (A + 1, K + 1, D) of the training motions, of all and of each action; the loss on features is then
+            that of `motiondiff.models.spectrum.Preconditioning.loss`, for a denoiser with this preconditioning.
     """
 
     def __init__(
