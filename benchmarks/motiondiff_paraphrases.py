@@ -31,8 +31,8 @@ from icube_common.errors import InputError
 from icube_common.evaluation import mean_interval
 from icube_common.io.runs import describe_environment, write_json
 from motiondiff.config import ClassifierConfig
-from motiondiff.data.captions import Captions, store_captions
 from motiondiff.data.clips import ClipSet
+from motiondiff.data.labels.captions import Captions, store_captions
 from motiondiff.data.store import MotionStore
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.pipelines.sampling import SampleOptions, generate, load_pipeline

@@ -13,6 +13,7 @@ from torch import Tensor
 from motiondiff.models.spectrum import (
     BANDS,
     GATES,
+    LOSS_EXPONENT,
     LOWEST,
     SMALLEST,
     Components,
@@ -21,6 +22,7 @@ from motiondiff.models.spectrum import (
     cosine_transform,
     fit_spectrum,
     noise_deviation,
+    shrink_spectrum,
 )
 
 FRAMES, FEATURES = 24, 3
@@ -75,6 +77,21 @@ def test_components_of_a_batch_are_those_of_each_length_and_zero_at_padding() ->
         assert (components.deviation[row, :length] > SMALLEST).all()
     motions = numbers(len(lengths), FRAMES, FEATURES) * mask[..., None]
     torch.testing.assert_close(components.backward(components.forward(motions)), motions, atol=1e-5, rtol=0)
+
+
+def test_every_motion_may_have_its_own_spectrum() -> None:
+    mask = torch.ones(2, FRAMES, dtype=torch.bool)
+    spectra = torch.stack([steep(), 3 * steep()])
+    both = Components.of(spectra, mask).deviation
+    for row in range(2):
+        torch.testing.assert_close(both[row], Components.of(spectra[row], mask[:1]).deviation[0])
+
+
+def test_an_actions_spectrum_is_drawn_towards_the_general_one() -> None:
+    own = shrink_spectrum(white(1.0, mean=9.0), white(2.0, mean=5.0), clips=6)
+    # sqrt((6 * 1 + 2 * 4) / 8), and the deviation of all means
+    torch.testing.assert_close(own[1:], torch.full((BANDS, FEATURES), math.sqrt(1.75)))
+    torch.testing.assert_close(own[0], torch.full((FEATURES,), 5.0))
 
 
 def test_deviations_follow_the_bands_and_the_mean() -> None:
@@ -217,9 +234,9 @@ def test_padding_and_constant_components_have_no_part_in_the_loss() -> None:
     # an error of one in all frames of a feature is its mean's alone: sqrt(9) over the output's scale of that component
     predicted = clean.clone()
     predicted[1, :, 0] += 1
-    deviation = given.components.deviation[1, :9, [0, 2]]
+    weight = given.components.deviation[1, :9, [0, 2]] ** LOSS_EXPONENT
     scale = given.output_scale()[1, 0, 0]
-    expected = 0.5 * 9 / scale**2 * deviation[0, 0] / deviation.sum()
+    expected = 0.5 * 9 / scale**2 * weight[0, 0] / weight.sum()
     assert float(given.loss(predicted, clean, mask)) == pytest.approx(float(expected), rel=1e-4)
 
 

@@ -26,8 +26,8 @@ from icube_common.training.sampler import SampleRef
 from icube_common.vlm.features import FeatureCache
 from motiondiff.cli import main
 from motiondiff.config import DiffusionConfig, MotionDiffConfig, TextConfig
-from motiondiff.data.captions import EmbeddedCaptions, store_captions
 from motiondiff.data.dataset import MotionDataset, collate
+from motiondiff.data.labels.captions import EmbeddedCaptions, store_captions
 from motiondiff.data.readers.motion_file import read_motion
 from motiondiff.data.store import MotionStore
 from motiondiff.models.conditioning import NULL, Conditions

@@ -108,8 +108,8 @@ def log_snr_timesteps(cumulative: torch.Tensor, steps: int) -> list[int]:
     logarithm = 0.5 * ((1 - cumulative.double()).log() - cumulative.double().log())
     highest = min(math.log(HIGHEST_NOISE), float(logarithm[-1]))
     lowest = max(math.log(LOWEST_NOISE), float(logarithm[0]))
-    wanted = [highest + (lowest - highest) * step / max(steps - 1, 1) for step in range(steps)]
-    timesteps = [int((logarithm - level).abs().argmin()) for level in wanted]
+    levels = [highest + (lowest - highest) * step / max(steps - 1, 1) for step in range(steps)]
+    timesteps = [int((logarithm - level).abs().argmin()) for level in levels]
     last = len(cumulative) - 1
     for step in range(steps):  # each below the one before it, and room for those that follow
         highest_free = last if step == 0 else timesteps[step - 1] - 1

@@ -14,7 +14,7 @@ import pytest
 
 from icube_common.errors import InputError
 from motiondiff.config import ClassifierConfig
-from motiondiff.data.captions import (
+from motiondiff.data.labels.captions import (
     Captions,
     EmbeddedCaptions,
     action_captions,

@@ -13,8 +13,8 @@ import torch
 from icube_common.errors import InputError
 from motiondiff.cli import main
 from motiondiff.config import ClassifierConfig, EvaluateOptions
-from motiondiff.data.captions import Captions, EmbeddedCaptions
 from motiondiff.data.clips import ClipSet
+from motiondiff.data.labels.captions import Captions, EmbeddedCaptions
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.runner import evaluate
 from motiondiff.evaluation.text_to_motion.matching import contrastive_loss, fit_matcher, rank_own

@@ -13,8 +13,8 @@ from icube_common.training import SampleRef
 from motiondiff.augmentation.config import FilterConfig
 from motiondiff.augmentation.generators import DiffusionGenerator
 from motiondiff.config import DataConfig
-from motiondiff.data.captions import EmbeddedCaptions, store_captions
 from motiondiff.data.dataset import MotionDataset
+from motiondiff.data.labels.captions import EmbeddedCaptions, store_captions
 from motiondiff.data.prepare import Clip, PrepareOptions, write_store
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_motion

@@ -14,7 +14,7 @@ from torch import Tensor
 from icube_common.errors import InputError
 from icube_common.training.sampler import SampleRef
 from motiondiff.config import DataConfig
-from motiondiff.data.captions import EmbeddedCaptions
+from motiondiff.data.labels.captions import EmbeddedCaptions
 from motiondiff.data.store import MotionStore
 from motiondiff.data.variation import vary_posture, vary_tempo
 from motiondiff.skeleton.mirror import mirror_features, mirror_labels

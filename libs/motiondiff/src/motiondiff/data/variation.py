@@ -1,6 +1,6 @@
 """Random variations of a training clip: tempo, and posture.
 
-Features of few people say little of how others stand and how fast they move. Shapes: T frames, J joints, D = 3 + 6 J.
+A few people do not cover how others stand and how fast they move. Shapes: T frames, J joints, D = 3 + 6 J.
 """
 
 from __future__ import annotations

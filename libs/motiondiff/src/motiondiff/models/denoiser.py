@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from icube_common.errors import InputError
-from motiondiff.models.conditioning import ConditionEmbedding, Conditions
+from motiondiff.models.conditioning import NULL, ConditionEmbedding, Conditions
 from motiondiff.models.spectrum import BANDS, GATES, Components, Preconditioning, noise_deviation
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         self.spectral = preconditioning == "spectral"
         if self.spectral:
             # of the training motions and of the noise schedule: `set_preconditioning`; until then white motions
-            self.register_buffer("spectrum", torch.ones(BANDS + 1, feature_size))
+            self.register_buffer("spectrum", torch.ones(1 + len(actions), BANDS + 1, feature_size))
             self.register_buffer("cumulative", torch.linspace(0.9999, 1e-4, num_train_timesteps))
         self.embed_frames = nn.Linear(2 * feature_size if self.spectral else feature_size, width)
         # without a bias: where nothing is held, nothing is added
@@ -144,8 +144,8 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
             except ValueError as error:
                 raise InputError(str(error)) from error
 
-    def set_preconditioning(self, spectrum: Float[Tensor, "K+1 D"], cumulative: Float[Tensor, " N"]) -> None:
-        """Fix the spectrum of the training motions and the cumulative products of alphas of the noise schedule.
+    def set_preconditioning(self, spectrum: Float[Tensor, "A+1 K+1 D"], cumulative: Float[Tensor, " N"]) -> None:
+        """Fix the spectra of the training motions, of all and of each action, and the noise schedule's alphas.
 
         Without effect where ``preconditioning`` is ``none``.
         """
@@ -188,7 +188,9 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         noise = noise_deviation(self.cumulative, timestep)
         # in float32: half precision rounds off a tenth of the noise that jerk is measured in
         with torch.autocast(sample.device.type, enabled=False):
-            scalings = Preconditioning(Components.of(self.spectrum.float(), valid), noise.float())
+            scalings = Preconditioning(
+                Components.of(self.spectrum.float()[conditions.action - NULL], valid), noise.float()
+            )
             noisy = sample.float() * (1 + scalings.noise**2).sqrt()
             inputs = scalings.network_input(noisy)
         output = self.network(inputs.to(sample.dtype), timestep, conditions, valid, inpainting)
@@ -249,16 +251,17 @@ class Packing:
         self.batch, self.tokens = mask.shape
         self.front = front
         self.mask = mask
-        self.attention_mask: Tensor | None
-        if mask.device.type != "cpu":
-            self.full, self.attention_mask = True, rearrange(mask, "b keys -> b 1 1 keys")
+        self.attention_mask: Tensor | None = rearrange(mask, "b keys -> b 1 1 keys")
+        self.full = mask.device.type != "cpu"
+        if self.full:
             return
         count = int(mask.sum())
         packed = min(-(-count // PACKING_STEP) * PACKING_STEP, mask.numel())
         self.full = packed == mask.numel()
         # stable: the tokens that count keep their order, then padding
         self.places = mask.flatten().to(torch.uint8).argsort(descending=True, stable=True)[:packed]
-        self.attention_mask = None if count == mask.numel() else rearrange(mask, "b keys -> b 1 1 keys")
+        if count == mask.numel():
+            self.attention_mask = None
 
     def pack(self, padded: Float[Tensor, "B N F"]) -> Float[Tensor, "M F"]:
         """The M tokens that are kept: all that count, and some padding."""
@@ -326,7 +329,7 @@ class TimeConvolution(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, packed: Float[Tensor, "M W"], packing: Packing) -> Float[Tensor, "M W"]:
-        """What is added to the tokens; nothing to those in front of the frames."""
+        """The addition to the tokens, zero for those in front of the frames."""
         rows = packing.unpack(self.norm(packed)) * packing.mask[..., None]
         frames = rows[:, packing.front :]
         half = len(self.weight) // 2

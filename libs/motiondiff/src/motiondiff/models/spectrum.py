@@ -5,7 +5,7 @@ scale input and output of a denoiser for data of one standard deviation. The spe
 sway of a second is a hundred times as strong as the shake of a tenth of one, so that one deviation suits neither. Here
 every cosine component of every feature has its own: with ``c_skip`` the denoiser without a network is the Wiener filter
 of the training motions (Wiener 1949), and the network learns what that filter does not know, in units in which every
-component has the deviation 1.
+component has the deviation 1. Every action has a spectrum of its own: a push hardly trembles where a walk does.
 
 Shapes: B batch, T frames, D features, K bands of frequency, G parts of the spectrum.
 """
@@ -32,7 +32,9 @@ SMALLEST = 1e-3
 """Deviation of a component that never changes."""
 GATES = (0.012, 0.035, 0.1, 0.3)
 """Cycles per frame at the middle of the parts of the spectrum that the network gates."""
-LOSS_EXPONENT = 1.0
+SHRINKAGE = 2.0
+"""Clips of the general spectrum that an action's own counts besides its clips."""
+LOSS_EXPONENT = 0.5
 """Weight of a component in the loss: its deviation to this power."""
 
 
@@ -82,6 +84,18 @@ def fit_spectrum(windows: Iterable[Float[Tensor, "T D"]]) -> Float[Tensor, "K+1 
     return torch.cat([first[None], bands]).sqrt().clamp(min=SMALLEST).float()
 
 
+def shrink_spectrum(
+    spectrum: Float[Tensor, "K+1 D"], towards: Float[Tensor, "K+1 D"], clips: int
+) -> Float[Tensor, "K+1 D"]:
+    """The spectrum of an action's clips, drawn towards that of all clips as if `SHRINKAGE` more clips had it.
+
+    The deviation of the means, row 0, is that of all clips: an action's means lie around a mean of its own, which the
+    normalisation does not remove.
+    """
+    variance = (clips * spectrum**2 + SHRINKAGE * towards**2) / (clips + SHRINKAGE)
+    return torch.cat([towards[:1], variance[1:].sqrt()])
+
+
 @dataclass(frozen=True, eq=False)
 class Components:
     """Cosine components of a batch of motions, each of its own length.
@@ -97,11 +111,11 @@ class Components:
     parts: Float[Tensor, "B T G"]
 
     @classmethod
-    def of(cls, spectrum: Float[Tensor, "K+1 D"], mask: Bool[Tensor, "B T"]) -> Components:
+    def of(cls, spectrum: Float[Tensor, "*B K+1 D"], mask: Bool[Tensor, "B T"]) -> Components:
         """The components of a batch; no value is read back from the device.
 
         Args:
-            spectrum: of `fit_spectrum`.
+            spectrum: of `fit_spectrum`, one for all motions or one for each.
             mask: True on a motion's own frames, which come first.
         """
         length = mask.sum(1).to(spectrum)[:, None]
@@ -115,11 +129,12 @@ class Components:
         logarithm_of_frequency = (number.clamp(min=0.5) / (2 * length)).log()
         place = ((logarithm_of_frequency - lowest) / step).clamp(0, BANDS - 1)
         below = place.floor().clamp(max=BANDS - 2)
-        logarithm = spectrum[1:].log()
-        index = below.long()
-        deviation = torch.lerp(logarithm[index], logarithm[index + 1], (place - below)[..., None]).exp()
+        logarithm = spectrum[..., 1:, :].log().expand(len(mask), BANDS, spectrum.shape[-1])
+        index = below.long()[..., None].expand(-1, -1, spectrum.shape[-1])
+        share = (place - below)[..., None]
+        deviation = torch.lerp(logarithm.gather(1, index), logarithm.gather(1, index + 1), share).exp()
         # the first component is the mean, times the root of the length
-        mean = spectrum[:1] * length.sqrt()
+        mean = (spectrum[..., :1, :] * length.sqrt()[..., None])[:, 0]
         deviation = torch.cat([mean[:, None], deviation[:, 1:]], dim=1)
         middles = [math.log(frequency) for frequency in GATES]
         spacing = (middles[-1] - middles[0]) / (len(GATES) - 1)
@@ -152,7 +167,7 @@ class Preconditioning:
     noise: Float[Tensor, "B 1 1"]
 
     def network_input(self, noisy: Float[Tensor, "B T D"]) -> Float[Tensor, "B T 2*D"]:
-        """What the network is given: the noisy motion at unit deviation, and with every component at unit deviation."""
+        """The noisy motion at unit deviation, and again with every component at unit deviation."""
         variance = self.components.deviation**2 + self.noise**2
         white = self.components.backward(self.components.forward(noisy) * variance.rsqrt())
         return torch.cat([noisy * torch.rsqrt(1 + self.noise**2), white], dim=-1)
@@ -174,9 +189,8 @@ class Preconditioning:
             self.components.backward(rearrange(white, "b t g d -> b t (g d)")), "b t (g d) -> b t g d", d=size
         )
         gates = rearrange(output[..., size:], "b t (g d) -> b t g d", d=size)
-        return self.components.backward(filtered + scale * self.components.forward(output[..., :size])) + (
-            gates * white
-        ).sum(2)
+        corrected = filtered + scale * self.components.forward(output[..., :size])
+        return self.components.backward(corrected) + (gates * white).sum(2)
 
     def output_scale(self) -> Float[Tensor, "B T D"]:
         """``c_out``: the deviation that is left to the network at each component."""
@@ -190,7 +204,7 @@ class Preconditioning:
 
         EDM's weight, ``1 / c_out^2`` (section 5), for every component. Where it alone decided, the shake of the
         recording would weigh as much as the movement: a component weighs by its deviation to the power of
-        `LOSS_EXPONENT`, one that is constant not at all.
+        `LOSS_EXPONENT`, and a constant one by 0.
         """
         deviation = self.components.deviation
         weight = deviation.clamp(min=0.03) ** LOSS_EXPONENT * (deviation > CONSTANT) * mask[..., None]

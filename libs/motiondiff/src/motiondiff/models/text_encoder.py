@@ -21,7 +21,7 @@ from icube_common.config import as_list
 from icube_common.errors import InputError, require
 from icube_common.vlm.features import FeatureCache, feature_key
 from motiondiff.config import TextConfig
-from motiondiff.data.captions import normalise_text
+from motiondiff.data.labels.captions import normalise_text
 
 if TYPE_CHECKING:
     from icube_common.vlm.backbone import FrozenVLM

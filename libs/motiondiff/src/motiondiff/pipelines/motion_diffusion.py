@@ -225,8 +225,8 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         if inpainting is not None:
             inpainting = self._check_inpainting(inpainting, (batch, longest, self.denoiser.config.feature_size))
             if use_inpainting_input and self.denoiser.config.inpainting_input:
-                held = inpainting_input(inpainting.values, inpainting.mask, self.representation.config.fps)
-                inputs["inpainting"] = held.to(dtype)
+                conditioned = inpainting_input(inpainting.values, inpainting.mask, self.representation.config.fps)
+                inputs["inpainting"] = conditioned.to(dtype)
 
         try:
             set_timesteps(self.scheduler, num_inference_steps, device)

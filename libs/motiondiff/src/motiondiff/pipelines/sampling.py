@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 Options = TypeVar("Options", bound=SamplerConfig)
 
 STEPS = 20
-MODEL_FORMAT = 2
-"""Format of saved models; 1: before the names of the field."""
+MODEL_FORMAT = 3
+"""Format of saved models; 1: before the names of the field; 2: before the spectral preconditioning."""
 SCHEDULER = "dpmsolver++"
 GUIDANCE = 2.5
 STYLE_STREAM = 1

@@ -15,8 +15,8 @@ from torch import nn
 
 from icube_common.errors import InputError
 from icube_common.training.sampler import SampleRef
-from motiondiff.data.captions import EmbeddedCaptions
 from motiondiff.data.dataset import MotionDataset, collate
+from motiondiff.data.labels.captions import EmbeddedCaptions
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.movement import Limbs, band_movement, relative_to_chest
 from motiondiff.models.representation import MotionRepresentation

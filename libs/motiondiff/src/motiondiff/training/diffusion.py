@@ -23,14 +23,14 @@ from icube_common.training.sampler import derive_seed
 from icube_common.vlm.device import default_device
 from icube_common.vlm.features import FeatureCache
 from motiondiff.config import DataConfig, MotionDiffConfig, TextConfig
-from motiondiff.data.captions import EmbeddedCaptions, store_captions
 from motiondiff.data.dataset import MotionDataset, class_balanced_weights, collate, to_common_frame
+from motiondiff.data.labels.captions import EmbeddedCaptions, store_captions
 from motiondiff.data.store import MotionStore
 from motiondiff.models.custom_denoiser import CustomDenoiser
 from motiondiff.models.denoiser import MotionDenoiser
 from motiondiff.models.mdm import MDMDenoiser
 from motiondiff.models.representation import ANY_ACTION, MotionRepresentation
-from motiondiff.models.spectrum import fit_spectrum
+from motiondiff.models.spectrum import fit_spectrum, shrink_spectrum
 from motiondiff.models.text_encoder import TextEncoder, load_text_encoder
 from motiondiff.pipelines.actor import ActorGenerator
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
@@ -90,17 +90,27 @@ def fit_representation(store: MotionStore, clips: npt.NDArray[np.int64], config:
 def training_spectrum(
     store: MotionStore, clips: npt.NDArray[np.int64], config: DataConfig, representation: MotionRepresentation
 ) -> torch.Tensor:
-    """(K + 1, D) spectrum of the normalised training clips, varied as in training.
+    """(A + 1, K + 1, D) spectra of the normalised training clips, varied as in training: of all, and of each action.
 
-    `motiondiff.models.spectrum.fit_spectrum` of `STATISTICS_CLIPS` windows at most.
+    `motiondiff.models.spectrum.fit_spectrum` of `STATISTICS_CLIPS` windows at most; an action without clips has the
+    spectrum of all.
     """
     windows = MotionDataset(store, clips, config, augment=True)
     repeats = min(VARIATIONS, max(1, STATISTICS_CLIPS // len(clips)))
     rows = np.linspace(0, len(clips) - 1, min(len(clips), STATISTICS_CLIPS)).round().astype(int)
-    draws = (
-        SampleRef(int(row), derive_seed(STATISTICS_SEED, repeat, int(row))) for repeat in range(repeats) for row in rows
-    )
-    return fit_spectrum(representation.normalise(torch.from_numpy(windows[draw]["features"])) for draw in draws)
+    of_action: dict[int, list[torch.Tensor]] = {}
+    for repeat in range(repeats):
+        for row in rows.tolist():
+            window = windows[SampleRef(row, derive_seed(STATISTICS_SEED, repeat, row))]
+            features = representation.normalise(torch.from_numpy(window["features"]))
+            of_action.setdefault(int(window["action"]), []).append(features)
+    general = fit_spectrum(window for part in of_action.values() for window in part)
+    spectra = [general]
+    for action in range(len(store.actions)):
+        part = of_action.get(action)
+        clip_count = len(part) // repeats if part else 0
+        spectra.append(shrink_spectrum(fit_spectrum(part), general, max(clip_count, 1)) if part else general)
+    return torch.stack(spectra)
 
 
 def _quantiles(lengths: npt.NDArray[np.int64]) -> list[int]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from icube_common.training import StepRandom
 from motiondiff.config import DiffusionConfig
-from motiondiff.models.conditioning import Conditions
+from motiondiff.models.conditioning import NULL, Conditions
 from motiondiff.models.inpainting import inpainting_input, loss_frames, sample_inpainting_mask
 from motiondiff.models.losses import mdm_losses, min_snr_weights, motion_losses
 from motiondiff.models.representation import MotionRepresentation
@@ -38,8 +38,8 @@ class DiffusionLoss:
         max_frames: noise is drawn for this many frames whatever the batch's longest clip, so that it does not depend
             on how a batch is spread over processes.
         hide_action: share of clips with a text whose action is left out, beyond what ``config`` drops.
-        spectrum: (K + 1, D) of the training motions; the loss on features is then that of
-            `motiondiff.models.spectrum.Preconditioning.loss`, for a denoiser with this preconditioning.
+        spectrum: (A + 1, K + 1, D) of the training motions, of all and of each action; the loss on features is then
+            that of `motiondiff.models.spectrum.Preconditioning.loss`, for a denoiser with this preconditioning.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class DiffusionLoss:
                 weights = min_snr_weights(cumulative[timesteps], gamma) if gamma else None
                 terms = motion_losses(predicted, clean, frames, batch["offsets"], self.representation, weights)
                 if self.spectrum is not None:
-                    components = Components.of(self.spectrum.to(features.device), mask)
+                    components = Components.of(self.spectrum.to(features.device)[conditions.action - NULL], mask)
                     scalings = Preconditioning(components, noise_deviation(cumulative, timesteps))
                     terms["simple"] = scalings.loss(predicted.float(), clean, frames)
         return {"loss": torch.stack([self.weights[name] * value for name, value in terms.items()]).sum(), **terms}

@@ -21,8 +21,8 @@ from icube_common.errors import InputError
 from icube_common.training import StepRandom
 from icube_common.training.sampler import derive_seed
 from motiondiff.config import ClassifierConfig
-from motiondiff.data.captions import EmbeddedCaptions
 from motiondiff.data.clips import ClipSet
+from motiondiff.data.labels.captions import EmbeddedCaptions
 from motiondiff.recognition.features import stack_clips, varied_clips, whole_clips
 from motiondiff.recognition.networks import GRUClassifier
 from motiondiff.recognition.training import fit_network
