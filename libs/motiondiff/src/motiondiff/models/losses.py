@@ -59,9 +59,9 @@ def motion_losses(
         `CONTACT_HEIGHT` above their lowest place), both in `SPEED_UNIT`.
     """
     predicted, target = predicted.float(), target.float()
-    predicted_positions = representation.positions(representation.denormalise(predicted), offsets)
+    predicted_positions = _positions(predicted, mask, offsets, representation)
     with torch.no_grad():
-        target_positions = representation.positions(representation.denormalise(target), offsets)
+        target_positions = _positions(target, mask, offsets, representation)
     predicted_pose = predicted_positions - predicted_positions[:, :, :1]
     target_pose = target_positions - target_positions[:, :, :1]
     root_error = predicted_positions[:, :, 0] - target_positions[:, :, 0]
@@ -130,6 +130,21 @@ def mdm_losses(
         stands = standing_feet(target_positions, mask, representation)
         terms["contact"] = masked_mean(steps**2 * stands[..., None], step_mask)
     return terms
+
+
+def _positions(
+    normalised: Float[Tensor, "B T D"],
+    mask: Bool[Tensor, "B T"],
+    offsets: Float[Tensor, "B J 3"],
+    representation: MotionRepresentation,
+) -> Float[Tensor, "B T J 3"]:
+    """World positions, m; on a CPU those of padding are 0: of clips of mixed lengths a third is padding."""
+    features = representation.denormalise(normalised)
+    if features.device.type != "cpu":
+        return representation.positions(features, offsets)
+    clip, frame = mask.nonzero(as_tuple=True)
+    of_frames = representation.positions(features[clip, frame][:, None], offsets[clip])[:, 0]
+    return of_frames.new_zeros(*mask.shape, *of_frames.shape[1:]).index_put((clip, frame), of_frames)
 
 
 def min_snr_weights(cumulative: Float[Tensor, " B"], gamma: float) -> Float[Tensor, " B"]:
