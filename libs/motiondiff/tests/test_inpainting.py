@@ -118,10 +118,11 @@ def test_inpainting_masks_of_training(representation: MotionRepresentation) -> N
     assert not sample_inpainting_mask(random, mask, representation.parents, share=0.0).any()
 
 
+@pytest.mark.parametrize("preconditioning", ["none", "spectral"])
 def test_a_denoiser_starts_from_the_bridge_and_old_runs_stay(
-    store: MotionStore, representation: MotionRepresentation, tiny_config: ConfigMaker
+    store: MotionStore, representation: MotionRepresentation, tiny_config: ConfigMaker, preconditioning: str
 ) -> None:
-    config = tiny_config(diffusion={"inpainting_probability": 0.5})
+    config = tiny_config(diffusion={"inpainting_probability": 0.5}, model={"preconditioning": preconditioning})
     denoiser = make_denoiser(None, MotionDataset(store, config=config.data), config)
     assert make_denoiser(None, MotionDataset(store, config=tiny_config().data), tiny_config()).embed_inpainting is None
     windows = MotionDataset(store, store.select("train"), config.data, augment=True)
@@ -138,12 +139,20 @@ def test_a_denoiser_starts_from_the_bridge_and_old_runs_stay(
     assert denoiser.predict.weight.grad is not None and denoiser.predict.weight.grad.abs().max() > 0
     from motiondiff.training.diffusion_loss import batch_conditions
 
-    # its last layer starts at zero: a fresh one gives the bridge
+    # its last layer starts at zero: a fresh one gives the bridge, with a Wiener filter where all else is noise
+    last = config.diffusion.num_train_timesteps - 1
+    if preconditioning == "spectral":
+        denoiser.set_preconditioning(denoiser.spectrum, step.schedule.alphas_cumprod)
     given = denoiser(
-        torch.randn_like(clean), torch.tensor(3), batch_conditions(batch, representation), batch["mask"], shown
+        torch.randn_like(clean),
+        torch.tensor(3 if preconditioning == "none" else last),
+        batch_conditions(batch, representation),
+        batch["mask"],
+        shown,
     )
     expected = shown[..., : clean.shape[-1]] * batch["mask"][..., None]
-    torch.testing.assert_close(given * batch["mask"][..., None], expected)
+    tolerance = 1e-5 if preconditioning == "none" else 0.02
+    torch.testing.assert_close(given * batch["mask"][..., None], expected, atol=tolerance, rtol=1e-4)
 
 
 def test_show_held_is_off_by_default_and_on_in_the_config_for_editing() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from motiondiff.config import DataConfig
@@ -13,7 +14,7 @@ from motiondiff.data.dataset import to_common_frame
 from motiondiff.data.prepare import PrepareOptions, write_store
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_clips
-from motiondiff.models.representation import MIN_STD, SHAPE_UNIT, MotionRepresentation
+from motiondiff.models.representation import MIN_STD, ROOT_SCALE, SHAPE_UNIT, MotionRepresentation
 from motiondiff.training.diffusion import fit_representation
 
 ABOUT = {"format": "simulated", "source": "tests", "simulated": True}
@@ -45,11 +46,12 @@ def test_normalised_training_features_have_zero_mean_and_at_most_unit_deviation(
     torch.testing.assert_close(features.mean(0), torch.zeros(111), atol=1e-4, rtol=0)
     deviation = features.std(0, correction=0)
     moving = representation.std > MIN_STD * 1.001
-    moving[[0, 2]] = False  # along x and z one scale serves both
+    moving[:3] = False  # the root has scales of its own, and along x and z one serves both
     assert moving.sum() > 20
     torch.testing.assert_close(deviation[moving], torch.ones(int(moving.sum())), atol=1e-3, rtol=0)
-    assert deviation[~moving][2:].max() < 1.001
+    assert deviation[~moving][3:].max() < 1.001
     assert representation.std[0] == representation.std[2]
+    assert deviation[1] == pytest.approx(ROOT_SCALE, rel=1e-3)
 
 
 def test_statistics_come_from_the_training_clips_only(tmp_path: Path) -> None:

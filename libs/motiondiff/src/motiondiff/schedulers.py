@@ -117,10 +117,19 @@ def log_snr_timesteps(cumulative: torch.Tensor, steps: int) -> list[int]:
     return timesteps
 
 
-def set_timesteps(scheduler: Any, steps: int, device: torch.device | str) -> None:
+def set_timesteps(scheduler: Any, steps: int, device: torch.device | str, *, share: float = 1.0) -> int:
     """Set a scheduler's timesteps: DPM-Solver++'s by `log_snr_timesteps`, those of others as they are configured.
 
     A DPM-Solver++ with ``use_lu_lambdas`` keeps its own, which exclude others.
+
+    Args:
+        scheduler: of diffusers.
+        steps: over the whole noise schedule.
+        device: of the timesteps.
+        share: of the noise schedule from which on it denoises, with this share of the steps, one at least.
+
+    Returns:
+        Index of the first timestep to denoise at.
 
     Raises:
         ValueError: the scheduler has fewer steps.
@@ -128,9 +137,13 @@ def set_timesteps(scheduler: Any, steps: int, device: torch.device | str) -> Non
     settings = scheduler.config
     solver = type(scheduler).__name__.startswith("DPMSolver") and settings.get("algorithm_type") == "dpmsolver++"
     if solver and not settings.get("use_lu_lambdas"):
-        scheduler.set_timesteps(timesteps=log_snr_timesteps(scheduler.alphas_cumprod, steps), device=device)
-    else:
-        scheduler.set_timesteps(steps, device=device)
+        cumulative = scheduler.alphas_cumprod[: max(1, round(share * len(scheduler.alphas_cumprod)))]
+        count = min(max(1, round(share * steps)), len(cumulative))
+        scheduler.set_timesteps(timesteps=log_snr_timesteps(cumulative, count), device=device)
+        return 0
+    scheduler.set_timesteps(steps, device=device)
+    count = len(scheduler.timesteps)
+    return count - max(1, round(share * count))
 
 
 def check_scheduler(scheduler: Any) -> None:

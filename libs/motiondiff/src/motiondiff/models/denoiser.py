@@ -192,10 +192,14 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
                 Components.of(self.spectrum.float()[conditions.action - NULL], valid), noise.float()
             )
             noisy = sample.float() * (1 + scalings.noise**2).sqrt()
+            if inpainting is not None:  # the filter's motions lie around the interpolation between conditioned parts
+                expected = inpainting[..., : sample.shape[-1]].float().masked_fill(~valid[..., None], 0.0)
+                noisy = noisy - expected
             inputs = scalings.network_input(noisy)
         output = self.network(inputs.to(sample.dtype), timestep, conditions, valid, inpainting)
         with torch.autocast(sample.device.type, enabled=False):
-            return scalings.clean(noisy, output.float())
+            clean = scalings.clean(noisy, output.float())
+            return clean if inpainting is None else clean + expected
 
     def network(
         self,

@@ -229,7 +229,8 @@ class MotionDiffusionPipeline(DiffusionPipeline):
                 inputs["inpainting"] = conditioned.to(dtype)
 
         try:
-            set_timesteps(self.scheduler, num_inference_steps, device)
+            share = 1.0 if init_motions is None else noise_strength
+            begin = set_timesteps(self.scheduler, num_inference_steps, device, share=share)
         except ValueError as error:  # LCM's has fewer steps than were trained
             raise InputError(f"{num_inference_steps} denoising steps: {str(error).splitlines()[0]}") from error
         distinct = len(self.scheduler.timesteps.unique())
@@ -239,15 +240,13 @@ class MotionDiffusionPipeline(DiffusionPipeline):
                 f"{num_inference_steps} denoising steps: {type(self.scheduler).__name__} has {distinct} that differ: "
                 "take fewer, or another scheduler"
             )
-        begin = 0
         if init_motions is None:
             latents = latents * self.scheduler.init_noise_sigma
         else:
-            begin = len(self.scheduler.timesteps) - max(1, round(noise_strength * len(self.scheduler.timesteps)))
             latents = self._noised(init_motions, latents, begin)
         extra = {"generator": generators} if "generator" in inspect.signature(self.scheduler.step).parameters else {}
-        share = getattr(self.denoiser, "guided_share", None) or GUIDED_SHARE
-        guided_steps = math.ceil(share * (len(self.scheduler.timesteps) - begin))
+        guided_share = getattr(self.denoiser, "guided_share", None) or GUIDED_SHARE
+        guided_steps = math.ceil(guided_share * (len(self.scheduler.timesteps) - begin))
         with self.progress_bar(total=len(self.scheduler.timesteps) - begin) as progress:
             for step, timestep in enumerate(self.scheduler.timesteps[begin:]):
                 noisy = self.scheduler.scale_model_input(latents, timestep)[:, :longest]
