@@ -9,10 +9,10 @@ import pytest
 import torch
 from model_world import people, settings, texts
 
-from debian_mri.biomarkers.measure import BiomarkerMeasurement
+from debian_mri.biomarkers.measurement import BiomarkerMeasurement
 from debian_mri.data.dataset import to_tensors
-from debian_mri.data.feature_store import SliceInfo
 from debian_mri.data.inputs import Inputs, used_by
+from debian_mri.data.scan_images import SliceInfo
 from debian_mri.explanation.explain import contributions
 from debian_mri.explanation.slice_attribution import (
     SliceAttribution,

@@ -13,9 +13,10 @@ import torch
 from model_world import drawn_brain, settings, texts, write_slices
 
 from debian_mri.data.dataset import to_tensors
-from debian_mri.data.feature_store import SliceInfo, pixel_width, uses_pixels
+from debian_mri.data.feature_store import pixel_width, uses_pixels
 from debian_mri.data.inputs import Inputs, load_inputs, used_by
 from debian_mri.data.manifest import Manifest
+from debian_mri.data.scan_images import SliceInfo
 from debian_mri.evaluation.context import EvaluationContext
 from debian_mri.explanation.explain import contributions, explain_inputs
 from debian_mri.explanation.slice_attribution import attribute_to_slices, mask_slices

@@ -25,11 +25,24 @@ from debian_mri.biomarkers.volumes.atlas import (
     load_atlas,
     read_regions,
 )
-from debian_mri.biomarkers.volumes.regional import DISCLAIMERS, AtlasGrid, affine_scale, measure_regions
+from debian_mri.biomarkers.volumes.regional import (
+    DISCLAIMERS,
+    AtlasGrid,
+    affine_scale,
+    label_structures,
+    measure_regions,
+    register_to_atlas,
+)
 from debian_mri.cli import main
 from debian_mri.imaging.nifti import RawVolume
 from debian_mri.imaging.preprocess import PreprocessConfig, preprocess_volume
-from debian_mri.imaging.registration import jacobian_determinant, map_levels, register_deformable, tissue_levels
+from debian_mri.imaging.registration import (
+    invert_deformation,
+    jacobian_determinant,
+    map_levels,
+    register_deformable,
+    tissue_levels,
+)
 from debian_mri.imaging.template import Grid, mni_grid, template_on_grid
 from debian_mri.simulation.cohort import CohortConfig, simulate_brain, simulate_cohort
 from debian_mri.simulation.effects import STRUCTURES, Person
@@ -109,6 +122,43 @@ def test_a_brain_is_registered_to_itself_and_to_a_shifted_one() -> None:
     assert abs(np.median(result.displacement[1][inner])) < 0.3
     again = register_deformable(moved, np.roll(template.brain, 1, 0), image, template.brain, template.affine)
     assert np.array_equal(again.displacement, result.displacement)
+
+
+def test_the_inverse_of_a_deformation() -> None:
+    """A shift of 3 mm along x and a stretch along z: each voxel's point in the template by hand."""
+    shape = (24, 20, 22)
+    z = 2.0 * np.arange(shape[2], dtype=np.float32) - 22
+    field = np.zeros((3, *shape), dtype=np.float32)
+    field[0] = 3.0
+    field[2] = 0.5 * z
+    inside = np.zeros(shape, dtype=bool)
+    inside[6:18, 6:14, 7:15] = True
+    points, error = invert_deformation(field, 2.0, inside)
+    voxels = np.stack(np.nonzero(inside))
+    np.testing.assert_allclose(points[0], voxels[0] - 1.5, atol=1e-3)
+    np.testing.assert_allclose(points[1], voxels[1], atol=1e-3)
+    np.testing.assert_allclose(points[2], 11 + (voxels[2] - 11) / 1.5, atol=1e-3)
+    assert error.max() < 1e-3
+
+
+def test_labels_of_the_scan_have_the_measured_volumes(atlas: Atlas) -> None:
+    """Voxels of a structure have about its volume, and lie where the brain was moved to."""
+    data, _ = simulate_brain(person(lateral_ventricles=0.5), make_sites(1)[0], SPACING, np.random.default_rng(2))
+    raw = RawVolume(np.roll(data.astype(np.float32), 2, axis=0), mni_grid(SPACING).affine)
+    volume = preprocess_volume(raw, PreprocessConfig(spacing=SPACING))
+    grid = AtlasGrid(atlas, Grid(volume.data.shape, volume.affine))
+    deformation = register_to_atlas(volume, grid)
+    columns = measure_regions(volume, grid, scale=affine_scale(volume), deformation=deformation).columns
+    names = ("lateral_ventricle_left", "lateral_ventricle_right", "hippocampus_left", "third_ventricle")
+    result = label_structures(volume, grid, deformation, names)
+    assert result.names == names[:3] and result.citations[:-1] == atlas.citations
+    for number, name in enumerate(result.names, 1):
+        drawn = (result.labels == number).sum() * SPACING**3 / 1000 / affine_scale(volume)
+        assert drawn == pytest.approx(columns[name], rel=0.35)
+    x = np.argwhere(result.labels == 2).mean(0)[0] * SPACING + volume.affine[0, 3]
+    left = np.argwhere(result.labels == 1).mean(0)[0] * SPACING + volume.affine[0, 3]
+    # the template's are at about 13 mm on each side of the midline, which lies at 6 mm here
+    assert 10 < x < 28 and -16 < left < 2
 
 
 def test_known_changes_are_measured(atlas: Atlas) -> None:

@@ -26,8 +26,6 @@ from debian_mri.config import MriConfig
 from debian_mri.data.clinical_variables import Column
 from debian_mri.data.feature_store import (
     ScanFeatures,
-    ScanImages,
-    SliceInfo,
     check_encoder,
     encode_scans,
     encoder_inputs,
@@ -39,6 +37,7 @@ from debian_mri.data.feature_store import (
 )
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.data.participants import Participants
+from debian_mri.data.scan_images import ScanImages, SliceInfo
 from debian_mri.imaging.preprocess import mask_warnings
 from debian_mri.imaging.slices import pixel_features
 from icube_common.errors import InputError, unknown

@@ -26,9 +26,9 @@ from tqdm import tqdm
 
 from debian_mri import RESEARCH_ONLY
 from debian_mri.data.dataset import ScanDataset, ScanInput, to_tensors
-from debian_mri.data.feature_store import ScanImages
 from debian_mri.data.leakage import check_train_test_overlap
 from debian_mri.data.manifest import Manifest, Scan
+from debian_mri.data.scan_images import ScanImages
 from debian_mri.explanation.contributions import SlicePart
 from debian_mri.explanation.explain import explain_scan, logits_without_slices
 from debian_mri.explanation.report_text import MAX_SLICES, top_slices
@@ -91,6 +91,7 @@ def evaluate_explanations(
     *,
     draws: int = 50,
     seed: int = 0,
+    volumes: str | Path | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Compare explanations with the truth of a simulated cohort.
@@ -101,6 +102,7 @@ def evaluate_explanations(
         out: the folder to make: ``explanation.json``, ``explanation.tsv`` (a line a person), ``report.html``.
         draws: random choices of slices, of each person.
         seed: of them.
+        volumes: table of volumes of the scans, for a model of volumes; by default that of the training.
         overwrite: replace an existing ``out``.
 
     Returns:
@@ -113,6 +115,8 @@ def evaluate_explanations(
         raise InputError(f"--draws {draws}: must be at least 1")
     check_output_path(out, overwrite=overwrite)
     model = run if isinstance(run, MriModel) else MriModel.from_pretrained(run)
+    if volumes is not None:
+        model.use_volumes(volumes)
     manifest = ScanDataset.open(data).manifest
     if not manifest.simulated:
         raise InputError(f"{data}: is not simulated: what is truly changed in a person's brain is not known")

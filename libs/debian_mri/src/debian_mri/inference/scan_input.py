@@ -26,8 +26,6 @@ from debian_mri.data.dataset import ScanInput
 from debian_mri.data.feature_store import (
     Item,
     ScanFeatures,
-    ScanImages,
-    SliceInfo,
     encode_scans,
     features_folder,
     open_folder,
@@ -36,6 +34,7 @@ from debian_mri.data.feature_store import (
 from debian_mri.data.inputs import Inputs, scan_pixels
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.data.participants import Participants
+from debian_mri.data.scan_images import ScanImages, SliceInfo
 from debian_mri.imaging.orientation import MAX_HEAD_ROTATION
 from debian_mri.imaging.preprocess import Volume, mask_warnings
 from debian_mri.imaging.regions import regions_on_plane
