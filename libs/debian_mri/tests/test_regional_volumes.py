@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from brains import brain, save
+from scipy.ndimage import distance_transform_edt
 
 from debian_mri.biomarkers.volumes import VolumeTable
 from debian_mri.biomarkers.volumes import atlas as atlases
@@ -35,7 +36,7 @@ from debian_mri.biomarkers.volumes.regional import (
 )
 from debian_mri.cli import main
 from debian_mri.imaging.nifti import RawVolume
-from debian_mri.imaging.preprocess import PreprocessConfig, preprocess_volume
+from debian_mri.imaging.preprocess import OTSU, PreprocessConfig, preprocess_volume
 from debian_mri.imaging.registration import (
     invert_deformation,
     jacobian_determinant,
@@ -206,6 +207,40 @@ def test_left_and_right_follow_the_affine(atlas: Atlas, tmp_path: Path) -> None:
     assert two.regions[0].side == "left" and share[: share.shape[0] // 2].sum() > 0.95 * share.sum()
     with pytest.raises(InputError, match=r"lies at x = .*mirrored"):
         load_atlas(mirrored(tmp_path, atlas, flip=True), tmp_path / "two.csv")
+
+
+def test_levels_do_not_depend_on_the_fluid_of_the_mask() -> None:
+    """Without the fluid around the brain the darkest class is grey matter, unless voxels of tissue are named."""
+    generator = np.random.default_rng(0)
+    values = np.concatenate([generator.normal(level, 9, 900) for level in (100, 200, 300)]).astype(np.float32)
+    data, everything = values[:, None, None], np.ones((2700, 1, 1), bool)
+    mask = everything.copy()
+    mask[:890] = False
+    levels = np.array([0.3, 0.6, 0.9])
+    right, wrong = (map_levels(data, mask, levels, tissue)[900:1800].mean() for tissue in (everything, None))
+    assert right == pytest.approx(0.6, abs=0.01) and abs(wrong - 0.6) > 0.05
+
+
+def test_volumes_with_a_mask_that_loses_fluid(atlas: Atlas) -> None:
+    """The fallback mask ends at the tissue: volumes are nearly those of the whole brain, fluid around it."""
+    data, _ = simulate_brain(person(), make_sites(1)[0], SPACING, np.random.default_rng(4))
+    raw = RawVolume(data.astype(np.float32), mni_grid(SPACING).affine)
+    volume = preprocess_volume(raw, PreprocessConfig(spacing=SPACING))
+    grid = AtlasGrid(atlas, Grid(volume.data.shape, volume.affine))
+    fluid, grey, _ = tissue_levels(volume.data[volume.mask])
+    volume = volume._replace(data=np.where(volume.mask, volume.data, fluid).astype(np.float32))
+    inner = distance_transform_edt(volume.mask) * SPACING > 12
+    tight = volume.mask & (inner | (volume.data > (fluid + grey) / 2))
+    assert tight.sum() < 0.95 * volume.mask.sum()
+    whole, fallback, other = (
+        measure_regions(one, grid, scale=affine_scale(volume)).columns
+        for one in (volume, volume._replace(mask=tight, mask_source=OTSU), volume._replace(mask=tight))
+    )
+
+    def apart(columns: dict[str, float]) -> float:
+        return float(abs(np.log(both(columns, "lateral_ventricle") / both(dict(whole), "lateral_ventricle"))))
+
+    assert apart(dict(fallback)) < 0.02 < apart(dict(other))
 
 
 def test_a_template_of_tissue_maps(atlas: Atlas, truth: Path, tmp_path: Path) -> None:

@@ -232,6 +232,8 @@ def register_deformable(
     template: Float32[np.ndarray, "x y z"],
     brain: Bool[np.ndarray, "x y z"],
     affine: Float64[np.ndarray, "4 4"],
+    *,
+    tissue: Bool[np.ndarray, "x y z"] | None = None,
 ) -> Deformation:
     """Register a brain in MNI space to a template by demons.
 
@@ -245,6 +247,8 @@ def register_deformable(
         template: T1-weighted, on the same grid; 0 outside ``brain``.
         brain: of the template.
         affine: of the grid, axis-aligned.
+        tissue: voxels that the levels of tissue are taken from; by default ``mask``. A mask without the fluid around
+            the brain has too few voxels of fluid for a level of its own.
 
     Raises:
         InputError: no contrast between tissues, or the registration fails.
@@ -252,7 +256,7 @@ def register_deformable(
     from scipy.ndimage import binary_dilation, find_objects, map_coordinates
 
     levels = tissue_levels(template[brain])
-    moving = map_levels(data, mask, levels)
+    moving = map_levels(data, mask, levels, tissue)
     spacing = float(affine[0, 0])
     box = find_objects(binary_dilation(brain, iterations=max(1, round(_BOX_MARGIN_MM / spacing))).astype(np.uint8))[0]
     corner = np.array([part.start for part in box])
@@ -318,10 +322,20 @@ def tissue_levels(values: Float32[np.ndarray, " n"]) -> Float64[np.ndarray, " 3"
 
 
 def map_levels(
-    data: Float32[np.ndarray, "x y z"], mask: Bool[np.ndarray, "x y z"], levels: Float64[np.ndarray, " 3"]
+    data: Float32[np.ndarray, "x y z"],
+    mask: Bool[np.ndarray, "x y z"],
+    levels: Float64[np.ndarray, " 3"],
+    tissue: Bool[np.ndarray, "x y z"] | None = None,
 ) -> Float32[np.ndarray, "x y z"]:
-    """Intensities with the tissue levels of another image, 0 outside the mask; linear between the levels."""
-    source, target = (_extended(each) for each in (tissue_levels(data[mask]), levels))
+    """Intensities with the tissue levels of another image, 0 outside the mask; linear between the levels.
+
+    Args:
+        data: intensities.
+        mask: brain.
+        levels: of fluid, grey and white matter in the other image.
+        tissue: voxels that the image's own levels are taken from; by default ``mask``.
+    """
+    source, target = (_extended(each) for each in (tissue_levels(data[mask if tissue is None else tissue]), levels))
     mapped = np.interp(data, source, target)
     return np.where(mask, mapped, 0).astype(np.float32)
 

@@ -27,9 +27,10 @@ from debian_mri.biomarkers.volumes.planes import VolumePlanes
 from debian_mri.biomarkers.volumes.structures import INTRACRANIAL, SIDES, STRUCTURES
 from debian_mri.biomarkers.volumes.table import VolumeTable, column_names
 from debian_mri.imaging.brain_extraction import CITATION as DEEPBET_CITATION
-from debian_mri.imaging.preprocess import Volume
+from debian_mri.imaging.masks import MARGIN_MM
+from debian_mri.imaging.preprocess import OTSU, Volume
 from debian_mri.imaging.registration import Deformation, invert_deformation, register_deformable, tissue_levels
-from debian_mri.imaging.template import Grid, world_axes
+from debian_mri.imaging.template import Grid, load_template, resample, world_axes
 from icube_common.data.manifest import write_rows
 from icube_common.errors import InputError
 from icube_common.io.runs import atomic_file
@@ -114,11 +115,15 @@ class AtlasGrid:
     """
 
     def __init__(self, atlas: Atlas, grid: Grid) -> None:
+        from scipy.ndimage import distance_transform_edt
+
         self.atlas, self.grid = atlas, grid
         self.template = atlas.template_on(grid)
         self.brain = self.template > 0.2 * float(self.template.max())
         self.levels = tissue_levels(self.template[self.brain])
         self.fluid = fluid_share(self.template, self.levels)
+        inside = resample(load_template().brain.astype(np.float32), load_template().affine, grid) > 0.5
+        self.near = distance_transform_edt(~inside) * float(abs(grid.affine[0, 0])) <= MARGIN_MM
         right = np.broadcast_to(world_axes(grid.shape, grid.affine)[0] > 0, grid.shape)
         self.parts: list[tuple[Region, str, tuple[Any, ...], Float32[np.ndarray, " v"]]] = []
         for region in atlas.regions:
@@ -140,10 +145,20 @@ def fluid_share(image: Float32[np.ndarray, "x y z"], levels: Float64[np.ndarray,
 def register_to_atlas(volume: Volume, atlas: AtlasGrid) -> Deformation:
     """Deformable registration of a preprocessed brain to the atlas's template.
 
+    The mask by thresholds (`debian_mri.imaging.preprocess.OTSU`) loses the fluid around the brain, and the levels of
+    tissue inside it are wrong. They are then those of the voxels up to `MARGIN_MM` from the ICBM152 template's brain,
+    which the affine registration has laid over the head, and such voxels nearer to fluid than to grey matter count as
+    brain.
+
     Raises:
         InputError: no contrast between tissues, or the registration fails.
     """
-    return register_deformable(volume.data, volume.mask, atlas.template, atlas.brain, volume.affine)
+    mask, tissue = volume.mask, None
+    if volume.mask_source == OTSU:
+        tissue = volume.mask | atlas.near
+        fluid, grey, _ = tissue_levels(volume.data[tissue])
+        mask = volume.mask | (atlas.near & (volume.data < (fluid + grey) / 2))
+    return register_deformable(volume.data, mask, atlas.template, atlas.brain, volume.affine, tissue=tissue)
 
 
 def measure_regions(
