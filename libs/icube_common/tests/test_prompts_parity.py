@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from vlm_encoders import load_tower
 
 from icube_common.prompts import PromptLearner
-from icube_common.vlm import FrozenVLM
+from icube_common.vlm import FrozenVLM, text_encoder
 from icube_common.vlm.text_encoder import ATTENDED, CAUSAL, MASKED
 
 NAMES = ["walking", "sitting down", "drinking from a bottle", "answering the phone"]
@@ -80,6 +80,53 @@ def test_cut_padding_changes_nothing_where_it_is_allowed(vlm: FrozenVLM) -> None
         assert torch.equal(cut.ids, whole.ids)
         with pytest.raises(ValueError, match="depend on the padding"):
             vlm.encode_ids(whole.ids[:, :12])
+
+
+@pytest.mark.parametrize("row_tokens", [256, 10])
+@pytest.mark.parametrize("conditional", [False, True])
+def test_compact_prompts_have_the_features_and_gradients_of_the_full_length(
+    vlm: FrozenVLM, monkeypatch: pytest.MonkeyPatch, conditional: bool, row_tokens: int
+) -> None:
+    """One packed row, or a row for two prompts and a filled one; bidirectional towers share nothing.
+
+    Features in single precision; gradients in double, where rounding is no matter.
+    """
+    monkeypatch.setattr(text_encoder, "_ROW_TOKENS", row_tokens)
+    names = [*NAMES, "waving"]
+    image = F.normalize(torch.arange(1.0, 1 + vlm.embed_dim), dim=0)
+    target = torch.randn(len(names), vlm.embed_dim, generator=torch.Generator().manual_seed(0))
+    features, gradients = [], []
+    for more in ({"cut_padding": False}, {"compact": True}):
+        learner = PromptLearner(vlm, names, "random", num_context=5, conditional=conditional, **more)
+        with torch.no_grad():
+            learner.context.mul_(30)  # vectors as long as those of words
+            features.append(learner(image if conditional else None))
+        learned = [value for value in learner.double().parameters() if value.requires_grad]
+        result = learner(image.double() if conditional else None)
+        gradients.append(torch.autograd.grad((result * target).sum(), learned))
+        vlm.float()
+    assert learner._shared == (len(vlm.tokens.prefix) + 5 if vlm.causal else 0)
+    if vlm.padding_cuttable:
+        assert (learner.ids[:, -1] != vlm.tokens.pad).any()
+    torch.testing.assert_close(features[1], features[0], atol=1e-5, rtol=0)
+    for full, compact in zip(*gradients, strict=True):
+        largest = full.abs().max()
+        assert largest > 0
+        torch.testing.assert_close(compact / largest, full / largest, atol=1e-5, rtol=0)
+    assert not vlm.token_embedding._forward_hooks
+
+
+def test_shared_words_of_compact_prompts(vlm: FrozenVLM) -> None:
+    """Classes with vectors of their own, and a single class, share none; a tower that is not causal refuses them."""
+    own = PromptLearner(vlm, NAMES, "random", num_context=4, class_specific=True, compact=True)
+    assert own._shared == (len(vlm.tokens.prefix) if vlm.causal else 0)
+    single = PromptLearner(vlm, NAMES[:1], "random", num_context=4, compact=True)
+    assert single._shared == 0
+    front = PromptLearner(vlm, NAMES, compact=True, class_token="front")
+    torch.testing.assert_close(front(), PromptLearner(vlm, NAMES, class_token="front")(), atol=1e-5, rtol=0)
+    if not vlm.causal:
+        with pytest.raises(ValueError, match="depends on the whole text"):
+            vlm.encode_ids(own.ids, shared=1)
 
 
 def test_the_backbone_is_frozen_and_stays_in_eval_mode(vlm: FrozenVLM) -> None:

@@ -23,7 +23,8 @@ from motiondiff.augmentation import study
 from motiondiff.cli import main
 from motiondiff.data.prepare import PrepareOptions, write_store
 from motiondiff.data.synthetic import simulate_clips
-from motiondiff.evaluation import runner, text_motion_matching
+from motiondiff.evaluation import runner
+from motiondiff.evaluation.text_to_motion import matching
 
 GOLDEN = Path(__file__).with_name("golden.json")
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -84,7 +85,7 @@ def figures(file: Path) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def untrained(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.function is not test_classifier:
-        assert runner and text_motion_matching and study  # loaded
+        assert runner and matching and study  # loaded
         for name, module in list(sys.modules.items()):
             if name.startswith("motiondiff") and hasattr(module, FITTING):
                 monkeypatch.setattr(module, FITTING, lambda *_, **__: None)

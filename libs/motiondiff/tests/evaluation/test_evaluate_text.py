@@ -17,8 +17,8 @@ from motiondiff.data.captions import Captions, EmbeddedCaptions
 from motiondiff.data.clips import ClipSet
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.runner import evaluate
-from motiondiff.evaluation.text_metrics import MEANING, meanings_of, sample_pools
-from motiondiff.evaluation.text_motion_matching import contrastive_loss, fit_matcher, rank_own
+from motiondiff.evaluation.text_to_motion.matching import contrastive_loss, fit_matcher, rank_own
+from motiondiff.evaluation.text_to_motion.metrics import MEANING, meanings_of, sample_pools
 
 TINY = ClassifierConfig(steps=3, frames=8, batch_size=8)
 OPTIONS = EvaluateOptions(seeds=2, per_action=2, steps=2, classifier=TINY)

@@ -6,7 +6,7 @@ are trajectory vectors of the skeletons. The configured model is a row of its ow
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from actprompt.config import ActConfig
-from actprompt.data.dataset import Inputs, VideoDataset
+from actprompt.data.dataset import VideoDataset
 from actprompt.data.extract import video_features
 from actprompt.data.manifest import Manifest
 from actprompt.evaluation.protocols import ProtocolOptions, base_to_new_folds, few_shot_folds, plain_folds
@@ -27,31 +27,23 @@ from actprompt.skeleton.trajectory import TrajectoryEncoder
 from actprompt.training.calibration import train_calibrated
 from actprompt.training.run import features_folder as find_features
 from actprompt.training.trainer import check_fold, predict_test
-from icube_common.config import config_to_yaml
 from icube_common.errors import InputError, unknown
 from icube_common.evaluation import Fold, Samples
-from icube_common.evaluation.runner import check_same_evaluation, settings_record
-from icube_common.experiments import compare_methods as compare
-from icube_common.experiments import open_comparison
-from icube_common.experiments.methods import select_methods
-from icube_common.experiments.methods.base import BUDGET
-from icube_common.experiments.overrides import flatten
+from icube_common.evaluation.runner import settings_record
 from icube_common.experiments.results.method_comparison import MethodComparison
+from icube_common.experiments.runner.library_comparison import ComparisonRequest, LibraryModel, LibraryTraining
 from icube_common.experiments.runner.method_cases import (
     ClassWords,
-    FeatureRows,
     FeatureSource,
     MethodCase,
-    ModelOutput,
     View,
     base_to_new_cases,
     cached_features,
     few_shot_cases,
     plain_cases,
+    standardised_features,
 )
-from icube_common.experiments.runner.method_runs import MethodBench
-from icube_common.prompts.ridge_init import mean_and_std
-from icube_common.training import open_run
+from icube_common.io.runs import RunFolder
 from icube_common.vlm import ImageOutput
 
 INPUTS = ("images", "pose")
@@ -98,55 +90,51 @@ def compare_methods(
         InputError: a bad set, setting, method or protocol, or a folder of another comparison.
     """
     config, options = config or ActConfig(), options or ProtocolOptions()
-    listed = select_methods(methods)
     config = only_input(config, features)
+    request = ComparisonRequest.check(
+        out,
+        methods=methods,
+        protocol=protocol,
+        features=features,
+        drawn=_DRAWN,
+        seeds=seeds,
+        budget=budget,
+        reference=reference,
+        overwrite=overwrite,
+    )
     manifest = VideoDataset.open(data).manifest
     manifest.check_classes()
-    seeds = (1 if protocol in _DRAWN else 3) if seeds is None else seeds
-    budget = BUDGET if budget is None else budget
-    if seeds < 1 or budget < 1:
-        raise InputError(f"seeds {seeds}, budget {budget}: must be at least 1")
     settings = settings_record(config)
-    record = {
-        "data": manifest.fingerprint,
-        "protocol": protocol,
-        "options": vars(options),
-        "features": features,
-        "video": settings["video"],
-        "backbone": settings["vlm"],
-        "head": config.visual.head,
-        "budget": budget,
-    }
-    check_same_evaluation(Path(out), record, overwrite=overwrite)
-    context = EvaluationContext.load(manifest, config, Path(out), features=features_folder, head=None)
+    record = request.open_record(
+        data=manifest.fingerprint,
+        options=vars(options),
+        video=settings["video"],
+        backbone=settings["vlm"],
+        head=config.visual.head,
+    )
+    context = EvaluationContext.load(manifest, config, request.out, features=features_folder, head=None)
     samples = context.samples
     cases = _cases(manifest, samples, config, protocol, options)
     for case in cases:
         check_fold(context.inputs, case.train, config)
-    bench = MethodBench(
+    images = features == "images"
+    return request.run(
+        record,
         samples=samples,
         cases=cases,
-        features=_image_features(context, features_folder) if features == "images" else pose_features(context),
+        features=_image_features(context, features_folder) if images else pose_features(context),
         texts=ClassWords(
             words=context.texts.names,
-            vlm=context.vlm if features == "images" and context.vlm.encoder is None else None,
+            vlm=context.vlm if images and context.vlm.encoder is None else None,
             templates=config.prompt.template,
             descriptions=context.texts.sentences,
         ),
-        out=open_comparison(out, record, overwrite=overwrite),
-        seeds=tuple(range(seeds)),
-        budget=budget,
-    )
-    return compare(
-        bench,
-        listed,
-        title=f"{protocol} on {manifest.title}, {features}",
-        models={OWN: (_OwnModel(context), flatten(settings))},
-        reference=reference,
+        models={OWN: LibraryModel(config, _training(context))},
+        title=manifest.title,
         metrics=metric_names(len(samples.class_names)),
         over_draws=protocol == "base-to-new",
-        facts={"features": features, "protocol": protocol, "backbone": str(context.vlm.origin)},
-        warnings=list(dict.fromkeys(context.inputs.warnings)),
+        backbone=str(context.vlm.origin),
+        warnings=context.inputs.warnings,
     )
 
 
@@ -220,33 +208,19 @@ def pose_features(context: EvaluationContext) -> FeatureSource:
                 ]
             )
 
-        mean, std = mean_and_std(vectors(fold.training_rows))
-
-        def encode(view: View) -> FeatureRows:
-            return FeatureRows(((vectors(view).double() - mean) / std).nan_to_num().float(), None)
-
-        return encode
+        return standardised_features(fold, vectors)
 
     return fit
 
 
-class _OwnModel:
-    """Training of the configured model on a case."""
+def _training(context: EvaluationContext) -> Callable[[Fold, ActConfig, RunFolder], LibraryTraining]:
+    """Training of the configured model on the training side of a fold."""
 
-    def __init__(self, context: EvaluationContext) -> None:
-        self._context = context
-
-    def __call__(self, case: MethodCase, seed: int, folder: Path) -> ModelOutput:
-        context = self._context
-        config = replace(context.config, train=replace(context.config.train, seed=seed))
-        run = open_run(folder, config=config.train, config_yaml=config_to_yaml(config), overwrite=folder.exists())
-        inputs: Inputs = context.inputs
-        trained = train_calibrated(inputs, case.train, config, context.vlm, context.texts, run)
-        model = trained.model
-        return ModelOutput(
-            probabilities={
-                condition: predict_test(model, inputs, fold, context.texts) for condition, fold in case.tests.items()
-            },
-            trained_parameters=sum(value.numel() for value in model.parameters() if value.requires_grad),
-            warnings=trained.warnings,
+    def train(fold: Fold, config: ActConfig, run: RunFolder) -> LibraryTraining:
+        inputs, texts = context.inputs, context.texts
+        trained = train_calibrated(inputs, fold, config, context.vlm, texts, run)
+        return LibraryTraining(
+            trained.model, lambda part: predict_test(trained.model, inputs, part, texts), trained.warnings
         )
+
+    return train

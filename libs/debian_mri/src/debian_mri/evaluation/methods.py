@@ -7,7 +7,7 @@ own model is a row of its own and is given the same input; the configured model,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,31 +26,22 @@ from debian_mri.evaluation.context import EvaluationContext
 from debian_mri.evaluation.protocols import ProtocolOptions, folds_of
 from debian_mri.evaluation.report import METRICS
 from debian_mri.training.trainer import check_fold, predict_test, train_fold
-from icube_common.config import config_to_yaml
 from icube_common.errors import InputError, unknown
 from icube_common.evaluation import Fold
-from icube_common.evaluation.runner import check_same_evaluation, settings_record
-from icube_common.experiments import compare_methods as compare
-from icube_common.experiments import open_comparison
-from icube_common.experiments.methods import select_methods
-from icube_common.experiments.methods.base import BUDGET
-from icube_common.experiments.overrides import flatten
+from icube_common.evaluation.runner import settings_record
 from icube_common.experiments.results.method_comparison import MethodComparison
+from icube_common.experiments.runner.library_comparison import ComparisonRequest, LibraryModel, LibraryTraining
 from icube_common.experiments.runner.method_cases import (
     ClassWords,
-    FeatureRows,
     FeatureSource,
     MethodCase,
-    ModelOutput,
-    View,
     cached_features,
     few_shot_cases,
     plain_cases,
+    standardised_features,
 )
-from icube_common.experiments.runner.method_runs import MethodBench
 from icube_common.io.csv import file_digest
-from icube_common.prompts.ridge_init import mean_and_std
-from icube_common.training import open_run
+from icube_common.io.runs import RunFolder
 
 INPUTS = ("images", "pixels", "biomarkers")
 PROTOCOLS = ("group-kfold", "leave-one-site-out", "given", "few-shot")
@@ -100,35 +91,38 @@ def compare_methods(
             comparison.
     """
     config, options = config or MriConfig(), options or ProtocolOptions()
-    listed = select_methods(methods)
+    request = ComparisonRequest.check(
+        out,
+        methods=methods,
+        protocol=protocol,
+        features=features,
+        drawn=("few-shot",),
+        seeds=seeds,
+        budget=budget,
+        reference=reference,
+        overwrite=overwrite,
+    )
     manifest = ScanDataset.open(data).manifest
     restricted = only_input(config, features, age="age" in manifest.participants().names)
-    seeds = (1 if protocol == "few-shot" else 3) if seeds is None else seeds
-    budget = BUDGET if budget is None else budget
-    if seeds < 1 or budget < 1:
-        raise InputError(f"seeds {seeds}, budget {budget}: must be at least 1")
     settings = settings_record(restricted)
-    record = {
-        "data": manifest.fingerprint,
-        "protocol": protocol,
-        "options": {**vars(options), "shots": list(shots)},
-        "features": features,
+    record = request.open_record(
+        data=manifest.fingerprint,
+        options={**vars(options), "shots": list(shots)},
+        volumes=file_digest(Path(config.concepts.volumes)) if config.concepts.volumes else "",
         **{key: settings[key] for key in ("vlm", "slices", "preprocess")},
-        "volumes": file_digest(Path(config.concepts.volumes)) if config.concepts.volumes else "",
-        "budget": budget,
-    }
-    check_same_evaluation(Path(out), record, overwrite=overwrite)
+    )
     samples = manifest.samples()
     check_site_confounding(samples)
-    context = EvaluationContext.load(manifest, restricted, Path(out), samples=samples, features=features_folder)
+    context = EvaluationContext.load(manifest, restricted, request.out, samples=samples, features=features_folder)
     cases = _cases(samples, protocol, options, shots)
     for case in cases:
         check_fold(case.train, restricted)
-    models = {OWN: (_OwnModel(context), flatten(settings))}
+    models = {OWN: LibraryModel(restricted, _training(context))}
     if config != restricted:
-        whole = EvaluationContext.load(manifest, config, Path(out), samples=samples, features=features_folder)
-        models[CONFIGURED] = (_OwnModel(whole), flatten(settings_record(config)))
-    bench = MethodBench(
+        whole = EvaluationContext.load(manifest, config, request.out, samples=samples, features=features_folder)
+        models[CONFIGURED] = LibraryModel(config, _training(whole))
+    return request.run(
+        record,
         samples=samples,
         cases=cases,
         features=_features(context, features),
@@ -137,23 +131,11 @@ def compare_methods(
             vlm=_text_tower(context, features),
             templates=TEMPLATE,
         ),
-        out=open_comparison(out, record, overwrite=overwrite),
-        seeds=tuple(range(seeds)),
-        budget=budget,
-    )
-    return compare(
-        bench,
-        listed,
-        title=f"{protocol} on {manifest.description['title']}, {features}",
         models=models,
-        reference=reference,
+        title=manifest.description["title"],
         metrics=METRICS,
-        facts={
-            "features": features,
-            "protocol": protocol,
-            "backbone": "none" if context.vlm is None else str(context.vlm.origin),
-        },
-        warnings=list(dict.fromkeys(context.inputs.warnings)),
+        backbone="none" if context.vlm is None else str(context.vlm.origin),
+        warnings=context.inputs.warnings,
     )
 
 
@@ -262,35 +244,17 @@ def _biomarkers(context: EvaluationContext) -> dict[str, Tensor]:
 
 
 def _standardised(rows: Mapping[str, Tensor]) -> FeatureSource:
-    """Features standardised by the training rows; a missing value is 0, their mean."""
-
-    def fit(fold: Fold) -> Any:
-        mean, std = mean_and_std(torch.stack(list(fold.training_rows(rows).values())))
-
-        def encode(view: View) -> FeatureRows:
-            values = torch.stack(list(view(rows).values())).double()
-            return FeatureRows(((values - mean) / std).nan_to_num().float(), None)
-
-        return encode
-
-    return fit
+    """Features standardised by the training rows."""
+    return lambda fold: standardised_features(fold, lambda view: torch.stack(list(view(rows).values())))
 
 
-class _OwnModel:
-    """Training of the library's model on a case."""
+def _training(context: EvaluationContext) -> Callable[[Fold, MriConfig, RunFolder], LibraryTraining]:
+    """Training of a model with the inputs of a context on the training side of a fold."""
 
-    def __init__(self, context: EvaluationContext) -> None:
-        self._context = context
-
-    def __call__(self, case: MethodCase, seed: int, folder: Path) -> ModelOutput:
-        context = self._context
-        config = replace(context.config, train=replace(context.config.train, seed=seed))
-        run = open_run(folder, config=config.train, config_yaml=config_to_yaml(config), overwrite=folder.exists())
-        trained = train_fold(context.inputs, case.train, config, context.vlm, context.texts, run)
-        return ModelOutput(
-            probabilities={
-                condition: predict_test(trained, context.inputs, fold) for condition, fold in case.tests.items()
-            },
-            trained_parameters=sum(value.numel() for value in trained.model.parameters() if value.requires_grad),
-            warnings=trained.warnings,
+    def train(fold: Fold, config: MriConfig, run: RunFolder) -> LibraryTraining:
+        trained = train_fold(context.inputs, fold, config, context.vlm, context.texts, run)
+        return LibraryTraining(
+            trained.model, lambda part: predict_test(trained, context.inputs, part), trained.warnings
         )
+
+    return train

@@ -41,6 +41,11 @@ class PromptConfig(Config):
         0, "prompts run through the text tower at once, recomputed in backward; 0 = by the memory that they take", ge=0
     )
     cut_padding: bool = option(True, "leave trailing padding away where the tower's features allow it")
+    compact: bool = option(
+        False,
+        "run words shared by all prompts once, where the tower is causal, and no column of padding alone; figures "
+        "differ by rounding",
+    )
     seed: int = option(0, "seed of random vectors and of the small networks", ge=0)
 
     def __post_init__(self) -> None:

@@ -97,3 +97,24 @@ def lay_out(prompts: Sequence[PromptParts], tokens: TextTokens) -> PromptLayout:
             )
         rows.append(tokens.wrap(words))
     return PromptLayout(ids=torch.tensor(rows), slots=slots, owner=torch.tensor([prompt.owner for prompt in prompts]))
+
+
+def columns_needed(ids: Int[Tensor, "n l"], pad: int) -> int:
+    """Columns up to the last that is not padding in every row."""
+    return int((ids != pad).any(0).nonzero().max()) + 1
+
+
+def columns_shared(ids: Int[Tensor, "n l"], slots: Int[Tensor, "n l"], *, shifted: bool = False) -> int:
+    """Leading columns that are the same in all prompts, at least one less than there are; 0 of a single prompt.
+
+    Args:
+        ids: of the prompts.
+        slots: likewise.
+        shifted: each prompt shifts its vectors by its own amount, so that no slot is shared.
+    """
+    if len(ids) < 2:
+        return 0
+    same = (ids == ids[:1]).all(0) & (slots == slots[:1]).all(0)
+    if shifted:
+        same &= (slots < 0).all(0)
+    return int(same[:-1].int().cumprod(0).sum())

@@ -32,7 +32,7 @@ from icube_common.prompts.config import PromptConfig
 from icube_common.prompts.context_nets import MetaNet, Shift
 from icube_common.prompts.features import class_means, unit_means
 from icube_common.prompts.initialise import plan_prompts
-from icube_common.prompts.layout import lay_out
+from icube_common.prompts.layout import columns_needed, columns_shared, lay_out
 from icube_common.vlm.backbone import FrozenVLM
 from icube_common.vlm.checkpoints.fingerprint import name_difference, warn_other_versions
 from icube_common.vlm.text_encoder import trim_padding
@@ -107,9 +107,13 @@ class PromptLearner(nn.Module):
         columns = layout.ids.shape[1]
         if config.cut_padding and vlm.padding_cuttable:
             columns = trim_padding(layout.ids).shape[1]
+            columns = columns_needed(layout.ids, vlm.tokens.pad) if config.compact else columns
         self.register_buffer("ids", layout.ids[:, :columns].to(vlm.device), persistent=False)
         self.register_buffer("slots", layout.slots[:, :columns].to(vlm.device), persistent=False)
         self.register_buffer("owner", layout.owner.to(vlm.device), persistent=False)
+        self._shared = 0
+        if config.compact and vlm.causal:
+            self._shared = columns_shared(self.ids, self.slots, shifted=init == "knowledge")
         start = plan.vectors(vlm, seed=config.seed).to(vlm.device)
         # a template that is the name alone has no vector
         if not start.numel() and (config.conditional or init == "knowledge"):
@@ -268,11 +272,11 @@ class PromptLearner(nn.Module):
         slots: Int[Tensor, "n l"],
     ) -> Float[Tensor, "n d"]:
         if not len(vectors):
-            return F.normalize(self.vlm.encode_ids(ids), dim=-1)
+            return F.normalize(self.vlm.encode_ids(ids, shared=self._shared), dim=-1)
         embeddings = vectors[slots.clamp(min=0)]
         if shifts is not None:
             embeddings = embeddings + rearrange(shifts, "n w -> n 1 w")
-        return F.normalize(self.vlm.encode_ids(ids, embeddings, slots >= 0), dim=-1)
+        return F.normalize(self.vlm.encode_ids(ids, embeddings, slots >= 0, shared=self._shared), dim=-1)
 
     def _knowledge_embeddings(self) -> Float[Tensor, "c d"]:
         assert self.descriptions is not None

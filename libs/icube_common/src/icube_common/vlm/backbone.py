@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from icube_common.errors import InputError
 from icube_common.vlm.checkpoints.fingerprint import as_json, describe_text, describe_transform, digest_tensors
 from icube_common.vlm.encoders.base import IMAGE, Encoder
-from icube_common.vlm.text_encoder import TextEncoder, TextTokens, read_tokens, tokenize, trim_padding
+from icube_common.vlm.text_encoder import CAUSAL, TextEncoder, TextTokens, read_tokens, tokenize, trim_padding
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -210,6 +210,11 @@ class FrozenVLM(nn.Module):
         return self._tower.cuttable
 
     @property
+    def causal(self) -> bool:
+        """True where no position of a text depends on what follows it."""
+        return self._tower.padding == CAUSAL
+
+    @property
     def weights_warning(self) -> str:
         """One line for every output of weights that were not trained on pairs of image and text, empty for others."""
         return "" if self.origin.trained_on_pairs else str(self.origin)
@@ -293,17 +298,20 @@ class FrozenVLM(nn.Module):
         ids: Int[Tensor, "n l"],
         embeddings: Float[Tensor, "n l w"] | None = None,
         where: Bool[Tensor, "n l"] | None = None,
+        *,
+        shared: int = 0,
     ) -> Float[Tensor, "n d"]:
         """Features of token ids, not normalised, float32, with the embeddings at ``where`` replaced.
 
         Differentiable in ``embeddings``. Mask, positions and the end token are those of ``ids``, the final layout.
-        Columns of padding that no text needs are cut where that changes nothing (`padding_cuttable`).
+        Columns of padding that no text needs are cut where that changes nothing (`padding_cuttable`). ``shared``
+        leading columns, the same in all rows, are computed once (`causal` towers).
 
         Raises:
             ValueError: there are fewer columns than the tower takes, and it attends to padding; or more.
         """
         with self.autocast():
-            return self._tower(ids, embeddings, where).float()
+            return self._tower(ids, embeddings, where, shared=shared).float()
 
     @functools.cached_property
     def fingerprint(self) -> str:

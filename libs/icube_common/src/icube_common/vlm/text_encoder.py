@@ -8,6 +8,7 @@ no line of it is repeated here, and a sentence whose own embeddings are put in c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,9 @@ from icube_common.errors import InputError
 CAUSAL = "causal"  # read at the end token, which sees nothing behind it
 MASKED = "masked"  # padding is masked out of attention and of pooling
 ATTENDED = "attended"  # padding takes part (MobileCLIP, SigLIP) or moves the class token (CoCa)
+
+# tokens of a row of packed prompts, about: the cost of attention stays small beside that of the linear layers
+_ROW_TOKENS = 256
 
 
 class _EncodeText(nn.Module):
@@ -59,7 +63,7 @@ class TextEncoder:
         pool = getattr(text, "pool_type", None) or getattr(text, "text_pool_type", None)
         causal = getattr(text, "attn_mask", None) is not None and pool in ("argmax", "eos")
         self.padding = CAUSAL if causal and getattr(text, "cls_emb", None) is None else ATTENDED
-        self._positions = text.positional_embedding
+        self._positions: Tensor = text.positional_embedding
         self._text = text
 
     @property
@@ -72,6 +76,8 @@ class TextEncoder:
         ids: Int[Tensor, "n l"],
         embeddings: Float[Tensor, "n l w"] | None = None,
         where: Bool[Tensor, "n l"] | None = None,
+        *,
+        shared: int = 0,
     ) -> Float[Tensor, "n d"]:
         """Features of the text tower, not normalised.
 
@@ -80,9 +86,13 @@ class TextEncoder:
                 `cuttable`.
             embeddings: vectors to put in, in any floating type.
             where: the positions that take theirs from ``embeddings``.
+            shared: leading columns whose ids and embeddings are the same in all rows, before the end of any text. A
+                causal tower computes them once: what follows them does not change them. Features and gradients are
+                those of ``shared=0`` up to rounding.
 
         Raises:
-            ValueError: padding was cut for a tower that attends to it, or there are more ids than it takes.
+            ValueError: padding was cut for a tower that attends to it, there are more ids than it takes, or shared
+                columns of a tower that is not causal.
         """
         columns = ids.shape[1]
         if columns > self.length or (columns < self.length and not self.cuttable):
@@ -90,8 +100,10 @@ class TextEncoder:
                 f"{columns} token ids: this text tower takes {self.length}"
                 + (", and its features depend on the padding, which cannot be cut" if columns < self.length else "")
             )
+        if shared and self.padding != CAUSAL:
+            raise ValueError(f"{shared} shared columns: each position of this text tower depends on the whole text")
         if embeddings is None or where is None:
-            return self._run(ids)
+            return self._run(ids, shared)
 
         def put_in(module: nn.Module, inputs: tuple[Tensor, ...], result: Tensor) -> Tensor | None:
             # CoCa and the like may look up other ids too; only the table's answer to ours is changed
@@ -101,12 +113,14 @@ class TextEncoder:
 
         handle = self.embedding.register_forward_hook(put_in)
         try:
-            return self._run(ids)
+            return self._run(ids, shared)
         finally:
             handle.remove()
 
-    def _run(self, ids: Tensor) -> Tensor:
+    def _run(self, ids: Tensor, shared: int) -> Tensor:
         columns = ids.shape[1]
+        if shared:
+            return self._run_packed(ids, _PackedRows(len(ids), columns, shared))
         if columns == self.length or self.padding == MASKED:
             return self._call(ids)
         # open_clip adds the whole table of positions and the whole mask, whatever the length of the ids
@@ -115,6 +129,69 @@ class TextEncoder:
             f"{self._prefix}attn_mask": self._text.attn_mask[:columns, :columns],
         }
         return torch.func.functional_call(self._call, cut, (ids,))
+
+    def _run_packed(self, ids: Tensor, rows: _PackedRows) -> Tensor:
+        """Features by packed rows: the tower looks ids up and reads the end token off them as ever.
+
+        Between its embedding table and its last normalisation it has packed rows. Positions are added here, since a
+        tower takes as many of its table as there are columns of ids.
+        """
+        positions = rows.pack(self._positions[: ids.shape[1]].expand(len(ids), -1, -1))[:1]
+
+        def pack(module: nn.Module, inputs: tuple[Tensor, ...], result: Tensor) -> Tensor:
+            return rows.pack(result) + positions.to(result.dtype)
+
+        def unpack(module: nn.Module, inputs: tuple[Tensor, ...], result: Tensor) -> Tensor:
+            return rows.unpack(result)
+
+        replaced = {
+            f"{self._prefix}positional_embedding": torch.zeros_like(self._positions[:1]),
+            f"{self._prefix}attn_mask": rows.mask().to(self._text.attn_mask),
+        }
+        hooks = [
+            self.embedding.register_forward_hook(pack),
+            self._text.ln_final.register_forward_hook(unpack),
+        ]
+        try:
+            return torch.func.functional_call(self._call, replaced, (ids,))
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+class _PackedRows:
+    """Prompts with the same first columns, several in a row behind one copy of these: a tree of one branching.
+
+    Args:
+        count: N prompts.
+        columns: L of each.
+        shared: S columns that all have in common, at least one less than L.
+    """
+
+    def __init__(self, count: int, columns: int, shared: int) -> None:
+        assert 0 < shared < columns
+        self.count, self.columns, self.shared = count, columns, shared
+        self.tail = columns - shared
+        self.rows = math.ceil(count / max(1, _ROW_TOKENS // self.tail))
+        self.each = math.ceil(count / self.rows)
+
+    def pack(self, values: Float[Tensor, "n l w"]) -> Float[Tensor, "r m w"]:
+        """Packed rows, ``m = S + each (L - S)``; the last one is filled up with copies of the last prompt."""
+        filled = torch.arange(self.rows * self.each, device=values.device).clamp(max=self.count - 1)
+        tails = values[filled, self.shared :].reshape(self.rows, self.each * self.tail, -1)
+        return torch.cat([values[:1, : self.shared].expand(self.rows, -1, -1), tails], 1)
+
+    def unpack(self, values: Float[Tensor, "r m w"]) -> Float[Tensor, "n l w"]:
+        """Each prompt with all its columns."""
+        tails = values[:, self.shared :].reshape(self.rows * self.each, self.tail, -1)[: self.count]
+        return torch.cat([values[:1, : self.shared].expand(self.count, -1, -1), tails], 1)
+
+    def mask(self) -> Float[Tensor, "m m"]:
+        """Additive mask of attention: each position takes the shared ones and its own prompt, up to itself."""
+        prompt = torch.cat([torch.full((self.shared,), -1), torch.arange(self.each).repeat_interleave(self.tail)])
+        order = torch.arange(len(prompt))
+        allowed = (order[:, None] >= order) & ((prompt == -1) | (prompt[:, None] == prompt))
+        return torch.zeros(allowed.shape).masked_fill(~allowed, float("-inf"))
 
 
 # plain lower-case words that survive every cleaning rule

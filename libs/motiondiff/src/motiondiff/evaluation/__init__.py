@@ -1,4 +1,4 @@
-"""Evaluation of generated motions: distances, coverage, diversity, physics, memorisation, beside real motion.
+"""Evaluation of generated motions: distances, coverage, diversity, physics, movement, memorisation.
 
 >>> from motiondiff.config import EvaluateOptions
 >>> from motiondiff.evaluation.runner import evaluate
@@ -11,9 +11,11 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "MotionEvaluator": "metrics",
-        "evaluate_sets": "metrics",
+        "evaluate_sets": "comparison",
         "fid": "distances",
         "kid": "distances",
-        "precision_recall": "precision_recall",
+        "movement_table": "movement",
+        "precision_recall": "distances",
+        "stance_metrics": "stance",
     },
 )

@@ -1,8 +1,9 @@
 """Prompt learning on cached image features: CoOp, CoCoOp and KgCoOp. The context alone learns, no tower does.
 
-The prompts are those of `icube_common.prompts.PromptLearner`; class features are encoded once in each step. Logits are
-cosines at the frozen logit scale. Training compares the classes that have rows; the class texts of all are encoded
-with the learned context at the end, so that new classes can be predicted (base-to-new).
+The prompts are those of `icube_common.prompts.PromptLearner`; class features are encoded once in each step, and in a
+causal tower the context that classes share once for all of them (``compact``). Logits are cosines at the frozen logit
+scale. Training compares the classes that have rows; the class texts of all are encoded with the learned context at the
+end, so that new classes can be predicted (base-to-new).
 
 Shapes: N training rows, n rows to predict, b rows of a batch, D width of the space of the texts, C classes.
 """
@@ -79,7 +80,8 @@ class CoOp(Method):
         """The prompts of all classes before training."""
         assert problem.vlm is not None
         context = setting["context"]
-        options: dict[str, Any] = {"class_specific": setting.get("class_specific", False), "seed": problem.seed}
+        specific = setting.get("class_specific", False)
+        options: dict[str, Any] = {"class_specific": specific, "compact": True, "seed": problem.seed}
         if isinstance(context, int):
             return PromptLearner(problem.vlm, problem.class_names, "random", num_context=context, **options)
         return PromptLearner(problem.vlm, problem.class_names, "template", template=context, **options)
@@ -212,5 +214,6 @@ class CoCoOp(CoOp):
             template=setting["context"],
             conditional=True,
             meta_net="free",
+            compact=True,
             seed=problem.seed,
         )

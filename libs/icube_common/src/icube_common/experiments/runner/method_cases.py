@@ -18,6 +18,7 @@ from torch import Tensor
 
 from icube_common.evaluation import BaseToNew, Fold
 from icube_common.evaluation.runner import fold_name
+from icube_common.prompts.ridge_init import mean_and_std
 
 if TYPE_CHECKING:
     from icube_common.vlm import FrozenVLM
@@ -44,6 +45,21 @@ def cached_features(features: Mapping[str, Tensor], joint: Mapping[str, Tensor] 
         return FeatureRows(first, None if joint is None else torch.stack(list(view(joint).values())))
 
     return lambda fold: encode
+
+
+def standardised_features(fold: Fold, vectors: Callable[[View], Float[Tensor, "n w"]]) -> Callable[[View], FeatureRows]:
+    """Encoder of features standardised by the training rows; a missing value (NaN) is 0, their mean.
+
+    Args:
+        fold: whose training rows give mean and standard deviation.
+        vectors: features of a part's rows.
+    """
+    mean, std = mean_and_std(vectors(fold.training_rows))
+
+    def encode(view: View) -> FeatureRows:
+        return FeatureRows(((vectors(view).double() - mean) / std).nan_to_num().float(), None)
+
+    return encode
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
