@@ -69,7 +69,6 @@ FLOORS: dict[str, list[set[str]]] = {
         {"cohorts"},
         {"data", "simulation"},
         {"config"},
-        {"data.scan_images"},
         {"data.feature_store"},
         {"data.inputs", "biomarkers.head"},
         {"data.dataset"},

@@ -10,8 +10,8 @@ from brains import index_of, one_scan, prepared
 from PIL import Image
 
 from debian_mri.config import MriConfig
+from debian_mri.data.feature_store import ScanImages
 from debian_mri.data.manifest import Manifest, Scan
-from debian_mri.data.scan_images import ScanImages
 from debian_mri.imaging.preprocess import PreprocessConfig, Volume
 from debian_mri.imaging.regions import PLANES, REGIONS, Ellipsoid, get_region, regions_on_plane
 from debian_mri.imaging.slices import SliceConfig, SliceImage, read_slice_image, slice_volume, upright

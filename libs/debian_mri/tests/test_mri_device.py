@@ -17,10 +17,9 @@ from model_world import FAST, drawn_brain, settings, write_slices
 
 import debian_mri.evaluation.explanation_eval as explanation_module
 from debian_mri.cli import main
-from debian_mri.data.feature_store import HEAD, encode_scans, features_folder
+from debian_mri.data.feature_store import HEAD, ScanImages, encode_scans, features_folder
 from debian_mri.data.inputs import load_inputs
 from debian_mri.data.manifest import Manifest
-from debian_mri.data.scan_images import ScanImages
 from debian_mri.models.checkpoint import load_model
 from icube_common.errors import InputError
 from icube_common.io.runs import read_json

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from debian_mri.config import MriConfig, restrict_modality
+from debian_mri.data.feature_store import ScanImages
 from debian_mri.data.inputs import Inputs, demographic_table, load_inputs
 from debian_mri.data.manifest import Manifest
-from debian_mri.data.scan_images import ScanImages
 from debian_mri.evaluation.baselines.daft import CNN_MM, SLICE_SIDE, VOLUME_MM
 from debian_mri.imaging.slices import BLOCKS, VOXEL_MM, coarse, stacked
 from debian_mri.imaging.volume_cache import cached_volume, load_volume

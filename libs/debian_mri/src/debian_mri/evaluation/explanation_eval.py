@@ -26,9 +26,9 @@ from tqdm import tqdm
 
 from debian_mri import RESEARCH_ONLY
 from debian_mri.data.dataset import ScanDataset, ScanInput, to_tensors
+from debian_mri.data.feature_store import ScanImages
 from debian_mri.data.leakage import check_train_test_overlap
 from debian_mri.data.manifest import Manifest, Scan
-from debian_mri.data.scan_images import ScanImages
 from debian_mri.explanation.contributions import SlicePart
 from debian_mri.explanation.explain import explain_scan, logits_without_slices
 from debian_mri.explanation.report_text import MAX_SLICES, top_slices

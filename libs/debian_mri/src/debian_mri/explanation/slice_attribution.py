@@ -28,8 +28,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from debian_mri.biomarkers.measurement import BiomarkerMeasurement
-from debian_mri.data.scan_images import SliceInfo
 from debian_mri.explanation.contributions import SlicePart
+from debian_mri.imaging.slices import SliceInfo
 from debian_mri.models.mri_model import DESCRIPTION, Batch, MriModel
 
 Array = npt.NDArray[np.float64]

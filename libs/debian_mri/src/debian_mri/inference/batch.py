@@ -21,8 +21,8 @@ from debian_mri import RESEARCH_ONLY
 from debian_mri.biomarkers.volumes.atlas import Atlas
 from debian_mri.biomarkers.volumes.regional import StructureLabels
 from debian_mri.data.dataset import ScanDataset
+from debian_mri.data.feature_store import ScanImages
 from debian_mri.data.manifest import Scan
-from debian_mri.data.scan_images import ScanImages
 from debian_mri.inference.pipeline import MriPrediction
 from debian_mri.inference.regional_volumes import AtlasGrids, register_structures
 from debian_mri.inference.scan_input import (

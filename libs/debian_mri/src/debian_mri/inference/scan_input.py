@@ -26,6 +26,7 @@ from debian_mri.data.dataset import ScanInput
 from debian_mri.data.feature_store import (
     Item,
     ScanFeatures,
+    ScanImages,
     encode_scans,
     features_folder,
     open_folder,
@@ -34,11 +35,10 @@ from debian_mri.data.feature_store import (
 from debian_mri.data.inputs import Inputs, scan_pixels
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.data.participants import Participants
-from debian_mri.data.scan_images import ScanImages, SliceInfo
 from debian_mri.imaging.orientation import MAX_HEAD_ROTATION
 from debian_mri.imaging.preprocess import Volume, mask_warnings
 from debian_mri.imaging.regions import regions_on_plane
-from debian_mri.imaging.slices import SliceImage
+from debian_mri.imaging.slices import SliceImage, SliceInfo
 from debian_mri.inference.sequence_check import resolve_sequence, trained_sequences
 from debian_mri.models.mri_model import MriModel
 from icube_common.errors import InputError, unknown

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from debian_mri.cohorts.mri_sequence.description import SequenceFinding
 from debian_mri.cohorts.mri_sequence.image import file_sequence
+from debian_mri.data.feature_store import SingleScanImages
 from debian_mri.data.manifest import PLANES, Scan
-from debian_mri.data.scan_images import SingleScanImages
 from debian_mri.imaging.masks import label_image_reason
 from debian_mri.imaging.nifti import SUFFIXES, UnusableImage, read_volume, slices_digest, volume_digest
 from debian_mri.inference.scan_input import ScanSource
