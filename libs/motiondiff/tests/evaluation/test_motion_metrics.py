@@ -178,3 +178,5 @@ def test_targets_of_sets() -> None:
     assert [bad[name]["met"] for name in names] == [False] * 4
     assert bad["slip_ratio"]["value"] == pytest.approx(1.55)
     assert check_targets(metrics(slip=None), metrics(), None)["slip_ratio"]["met"] is None
+    chance = check_targets(metrics(accuracy=0.1), metrics(accuracy=0.1), None)["accuracy_ratio"]
+    assert chance["met"] is None and "recognises 0.10 of real motion" in chance["note"]

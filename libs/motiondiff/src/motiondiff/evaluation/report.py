@@ -94,11 +94,10 @@ def _targets(report: Report, result: Mapping[str, Any]) -> None:
     rows = []
     for name, target in result["targets"].items():
         beside = _short(target["held_out"]["value"]) if "held_out" in target else ""
-        action = target.get("action") or ""
-        rows.append(
-            [name, target["meaning"], _short(target["value"]), action, bound_text(target), target["met"], beside]
-        )
-    report.table(["target", "meaning", "value", "worst action", "bound", "met", "against held-out people"], rows)
+        meaning = f"{target['meaning']} ({target['note']})" if "note" in target else target["meaning"]
+        value, action, bound = _short(target["value"]), target.get("action") or "", bound_text(target)
+        rows.append([name, value, action, bound, target["met"], beside, meaning])
+    report.table(["target", "value", "worst action", "bound", "met", "to held-out", "meaning"], rows)
 
 
 def _metrics(report: Report, result: Mapping[str, Any]) -> None:
@@ -174,12 +173,11 @@ def _spectra(report: Report, sets: Mapping[str, ClipSet]) -> None:
 
 def _people(report: Report, subjects: Mapping[str, Any]) -> None:
     report.section("Held-out people in turn")
-    names = ("kid", "precision", "recall", "accuracy", "within_class_diversity", "below_held_out_p5", "slip")
-    rows = []
-    for subject, values in subjects.items():
-        pairs = [f"{_short(values['generated'][name])} / {_short(values['real'][name])}" for name in names]
-        rows.append([subject, values["clips"], values["classes"], *pairs])
-    report.table(["subject", "clips", "actions", *names], rows, caption="generated / real")
+    rows: list[list[Any]] = [[name, *(values[name] for values in subjects.values())] for name in ("clips", "classes")]
+    for name in ("kid", "precision", "recall", "accuracy", "within_class_diversity", "below_held_out_p5", "slip"):
+        pairs = [[_short(values[side][name]) for side in ("generated", "real")] for values in subjects.values()]
+        rows.append([name, *(" / ".join(pair) for pair in pairs)])
+    report.table(["figure", *subjects], rows, caption="generated / real")
 
 
 def _texts(report: Report, text: Mapping[str, Any]) -> None:
