@@ -22,10 +22,9 @@ from motiondiff_quality_steps import evaluate_row
 from icube_common.io.runs import describe_environment, write_json
 from motiondiff.config import EvaluateOptions
 from motiondiff.data.store import MotionStore
-from motiondiff.evaluation.metrics import MotionEvaluator
-from motiondiff.evaluation.runner import real_clips
+from motiondiff.evaluation.metrics import mean_values
+from motiondiff.evaluation.runner import fit_evaluators, real_clips
 from motiondiff.pipelines.sampling import SampleOptions
-from motiondiff.recognition import fit_classifier
 from motiondiff.training.diffusion import check_same_data
 
 # whose, scheduler, steps, guidance
@@ -56,9 +55,9 @@ def main() -> None:
         check_same_data(run, store)
     options = EvaluateOptions(min_clips=arguments.min_clips, split=arguments.split)
     train, held_out = real_clips(store, options)
-    evaluator = MotionEvaluator(train, held_out, fit_classifier(train, options.classifier, options.evaluator_seed))
+    [evaluator] = fit_evaluators(train, held_out, options)
     real = {
-        "kid": evaluator.distribution_metrics(evaluator.train, 0)["kid"],
+        "kid": mean_values(evaluator.floor(0))["kid"],
         **evaluator.set_metrics(evaluator.held_out),
     }
     result: dict[str, Any] = {"real": real, "rows": [], "environment": describe_environment()}
@@ -69,7 +68,7 @@ def main() -> None:
         ]
         run = arguments.teacher if whose == "teacher" else arguments.student
         row = {"run": whose, "scheduler": scheduler, "steps": steps, "guidance": guidance}
-        row |= evaluate_row(evaluator, run, scheduler, "fp32", sampling)
+        row |= evaluate_row(evaluator, run, scheduler, "fp32", sampling)[0]
         first = result["rows"][0] if result["rows"] else row
         row["kid_over_teacher"] = row["kid"]["mean"] / first["kid"]["mean"]
         row["faster"] = first["seconds"] / row["seconds"]

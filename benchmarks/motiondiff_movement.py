@@ -1,77 +1,82 @@
-"""Movement of generated and of real Bandai-Namco motions: foot skating, jerk, and the swing of a waving hand.
+"""Movement and stance of generated beside real motions, as an evaluation defines them, for some actions and one style.
 
-Usage: python benchmarks/motiondiff_movement.py STORE RUN [--style normal] [--count 12] [--steps 10]
+Usage: python benchmarks/motiondiff_movement.py STORE RUN [--actions walk,run,wave-right-hand] [--style normal]
+       [--count 12] [--steps 10] [--guidance 2.5] [--real-split train] [--json]
 
-Medians over ``count`` generated motions and up to 40 real clips (of all splits) of each action, all in one style: a
-feminine wave swings the hand by 3 cm, a normal one by 24.
-
-- ``low_feet_speed``: mean horizontal speed (m/s) of foot and toe joints while they are below 8 cm;
-- ``jerk``: mean length of the joints' third derivative (m/s^3);
-- ``swing``, ``swing_speed``, ``swing_rate`` for ``wave-right-hand``, over the middle half of the motion, along the main
-  axis of the hand's movement relative to the chest: range (cm), mean speed (cm/s), swings per second.
+Medians over ``count`` generated motions and over the real clips of each action, all in one style (a feminine wave of
+Bandai-Namco swings the hand by 3 cm, a normal one by 24): movement of hands and feet by frequency band, dominant
+frequency, reversals, jerk, range of the hand (`motiondiff.evaluation.movement`), slip and share of stances
+(`motiondiff.evaluation.stance`). Without a style, all clips of the action.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
 import numpy as np
 
+from motiondiff.data.clips import ClipSet
 from motiondiff.data.store import MotionStore
+from motiondiff.evaluation.movement import DIFFERENCES, movement_table
+from motiondiff.evaluation.stance import FIGURES as STANCE
+from motiondiff.evaluation.stance import action_slips
 from motiondiff.pipelines.sampling import SampleOptions, generate, load_pipeline
-from motiondiff.skeleton.motion import Motion
 
-ACTIONS = ("walk", "run", "wave-right-hand")
-REAL_CLIPS = 40
-LOW_FOOT = 0.08
+ACTIONS = "walk,run,wave-right-hand"
 
 
-def measure(motion: Motion) -> dict[str, float]:
-    """Metrics of one motion; NaN where no foot is low."""
-    positions, fps = motion.positions, motion.fps
-    feet = [index for index, name in enumerate(motion.skeleton.names) if "Toe" in name or "Foot" in name]
-    speed = np.linalg.norm(np.diff(positions[:, feet], axis=0)[..., [0, 2]], axis=-1) * fps
-    low = positions[:-1, feet, 1] < LOW_FOOT
-    jerk = np.linalg.norm(np.diff(positions, n=3, axis=0), axis=-1).mean() * fps**3
-    figures = {"low_feet_speed": float(speed[low].mean()) if low.any() else np.nan, "jerk": float(jerk)}
-    if motion.action == "wave-right-hand":
-        hand = positions[:, motion.skeleton.index("Hand_R")] - positions[:, motion.skeleton.index("Chest")]
-        middle = hand[len(hand) // 4 : 3 * len(hand) // 4]
-        steps = np.diff(middle, axis=0)
-        axis = np.linalg.svd(steps - steps.mean(0), full_matrices=False)[2][0]
-        along = steps @ axis * fps
-        figures["swing"] = float(np.ptp(middle @ axis)) * 100
-        figures["swing_speed"] = float(np.abs(along).mean()) * 100
-        figures["swing_rate"] = float((np.diff(np.sign(along)) != 0).sum() / 2 / (len(along) / fps))
-    return figures
+def measure(store: MotionStore, run: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Action -> figure -> comparison of generated and real clips."""
+    actions = tuple(arguments.actions.split(","))
+    rows = store.select(None if arguments.real_split == "all" else arguments.real_split)
+    rows = rows[np.isin(store.columns["action"][rows], [store.actions.index(action) for action in actions])]
+    if arguments.style:
+        rows = rows[store.columns["style"][rows] == store.styles.index(arguments.style)]
+    real = ClipSet.from_store(store, rows=rows).with_classes(actions)
+    options = SampleOptions(
+        actions=actions,
+        count=arguments.count,
+        style=arguments.style or None,
+        steps=arguments.steps,
+        guidance=arguments.guidance,
+        seed=1,
+    )
+    made = ClipSet.from_motions(list(generate(load_pipeline(run, "dpmsolver++"), options)), actions)
+    stances = {"generated": action_slips(made), "reference": action_slips(real)}
+    result: dict[str, Any] = {}
+    for action, row in movement_table(made, real).items():
+        slips = {name: {side: stances[side][action][name] for side in stances} for name in STANCE}
+        result[action] = {**row, **slips}
+    return result
 
 
-def medians(motions: list[Motion]) -> dict[str, float]:
-    """Median of each metric over motions."""
-    rows = [measure(motion) for motion in motions]
-    return {name: round(float(np.nanmedian([row[name] for row in rows])), 3) for name in rows[0]}
+def table_of(result: dict[str, Any]) -> str:
+    """Markdown."""
+    lines = ["| action | figure | generated | real | ratio or difference |", "|---|---|---|---|---|"]
+    for action, row in result.items():
+        for name, values in row.items():
+            numbers = [values["generated"], values["reference"]]
+            compared = values.get("difference" if name in DIFFERENCES else "ratio")
+            if compared is None and all(isinstance(value, float) for value in numbers) and numbers[1]:
+                compared = numbers[0] / numbers[1]
+            cells = ["" if value is None else f"{value:.3g}" for value in (*numbers, compared)]
+            lines.append(f"| {action} | {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store")
     parser.add_argument("run")
+    parser.add_argument("--actions", default=ACTIONS)
     parser.add_argument("--style", default="normal")
     parser.add_argument("--count", type=int, default=12)
     parser.add_argument("--steps", type=int, default=10)
-    arguments = parser.parse_args()
-    store = MotionStore(arguments.store)
-    pipeline = load_pipeline(arguments.run, "dpmsolver++")
-    result = {}
-    for action in ACTIONS:
-        in_style = store.columns["style"] == store.styles.index(arguments.style)
-        known = np.flatnonzero(in_style & (store.columns["action"] == store.actions.index(action)))[:REAL_CLIPS]
-        options = SampleOptions(
-            actions=(action,), count=arguments.count, style=arguments.style, steps=arguments.steps, seed=1
-        )
-        result[action] = {
-            "generated": medians(list(generate(pipeline, options))),
-            "real": medians([store[int(clip)] for clip in known]),
-        }
-    print(json.dumps(result, indent=2))
+    parser.add_argument("--guidance", type=float, default=2.5)
+    parser.add_argument("--real-split", default="train")
+    parser.add_argument("--json", action="store_true")
+    parsed = parser.parse_args()
+    measured = measure(MotionStore(parsed.store), parsed.run, parsed)
+    print(json.dumps(measured, indent=2) if parsed.json else table_of(measured))

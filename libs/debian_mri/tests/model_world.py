@@ -13,9 +13,9 @@ from PIL import Image
 
 from debian_mri.config import MriConfig
 from debian_mri.data.clinical_variables import VARIABLES
-from debian_mri.data.feature_store import SliceInfo
 from debian_mri.data.inputs import Inputs
 from debian_mri.data.manifest import Scan, write_manifest
+from debian_mri.imaging.slices import SliceInfo
 from debian_mri.models.class_texts import MriTexts
 from icube_common.config import load_config
 from icube_common.evaluation import Samples

@@ -9,9 +9,8 @@ import pytest
 import torch
 from model_world import people, settings, texts
 
-from debian_mri.biomarkers.measure import BiomarkerMeasurement
+from debian_mri.biomarkers.measurement import BiomarkerMeasurement
 from debian_mri.data.dataset import to_tensors
-from debian_mri.data.feature_store import SliceInfo
 from debian_mri.data.inputs import Inputs, used_by
 from debian_mri.explanation.explain import contributions
 from debian_mri.explanation.slice_attribution import (
@@ -21,6 +20,7 @@ from debian_mri.explanation.slice_attribution import (
     nearest_slices,
     slice_parts,
 )
+from debian_mri.imaging.slices import SliceInfo
 from debian_mri.models.mri_model import BIOMARKER, DESCRIPTION, MriModel
 from debian_mri.training.trainer import train_fold
 from icube_common.evaluation import train_on_all

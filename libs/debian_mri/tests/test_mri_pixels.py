@@ -13,13 +13,13 @@ import torch
 from model_world import drawn_brain, settings, texts, write_slices
 
 from debian_mri.data.dataset import to_tensors
-from debian_mri.data.feature_store import SliceInfo, pixel_width, uses_pixels
+from debian_mri.data.feature_store import pixel_width, uses_pixels
 from debian_mri.data.inputs import Inputs, load_inputs, used_by
 from debian_mri.data.manifest import Manifest
 from debian_mri.evaluation.context import EvaluationContext
 from debian_mri.explanation.explain import contributions, explain_inputs
 from debian_mri.explanation.slice_attribution import attribute_to_slices, mask_slices
-from debian_mri.imaging.slices import BLOCKS, SliceImage, block_means
+from debian_mri.imaging.slices import BLOCKS, SliceImage, SliceInfo, block_means
 from debian_mri.imaging.slices import pixel_features as block_features
 from debian_mri.models.checkpoint import load_model
 from debian_mri.models.mri_model import DESCRIPTION, MriModel

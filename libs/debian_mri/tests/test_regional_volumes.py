@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from brains import brain, save
+from scipy.ndimage import distance_transform_edt
 
 from debian_mri.biomarkers.volumes import VolumeTable
 from debian_mri.biomarkers.volumes import atlas as atlases
@@ -25,11 +26,24 @@ from debian_mri.biomarkers.volumes.atlas import (
     load_atlas,
     read_regions,
 )
-from debian_mri.biomarkers.volumes.regional import DISCLAIMERS, AtlasGrid, affine_scale, measure_regions
+from debian_mri.biomarkers.volumes.regional import (
+    DISCLAIMERS,
+    AtlasGrid,
+    affine_scale,
+    label_structures,
+    measure_regions,
+    register_to_atlas,
+)
 from debian_mri.cli import main
 from debian_mri.imaging.nifti import RawVolume
-from debian_mri.imaging.preprocess import PreprocessConfig, preprocess_volume
-from debian_mri.imaging.registration import jacobian_determinant, map_levels, register_deformable, tissue_levels
+from debian_mri.imaging.preprocess import OTSU, PreprocessConfig, preprocess_volume
+from debian_mri.imaging.registration import (
+    invert_deformation,
+    jacobian_determinant,
+    map_levels,
+    register_deformable,
+    tissue_levels,
+)
 from debian_mri.imaging.template import Grid, mni_grid, template_on_grid
 from debian_mri.simulation.cohort import CohortConfig, simulate_brain, simulate_cohort
 from debian_mri.simulation.effects import STRUCTURES, Person
@@ -111,6 +125,43 @@ def test_a_brain_is_registered_to_itself_and_to_a_shifted_one() -> None:
     assert np.array_equal(again.displacement, result.displacement)
 
 
+def test_the_inverse_of_a_deformation() -> None:
+    """A shift of 3 mm along x and a stretch along z: each voxel's point in the template by hand."""
+    shape = (24, 20, 22)
+    z = 2.0 * np.arange(shape[2], dtype=np.float32) - 22
+    field = np.zeros((3, *shape), dtype=np.float32)
+    field[0] = 3.0
+    field[2] = 0.5 * z
+    inside = np.zeros(shape, dtype=bool)
+    inside[6:18, 6:14, 7:15] = True
+    points, error = invert_deformation(field, 2.0, inside)
+    voxels = np.stack(np.nonzero(inside))
+    np.testing.assert_allclose(points[0], voxels[0] - 1.5, atol=1e-3)
+    np.testing.assert_allclose(points[1], voxels[1], atol=1e-3)
+    np.testing.assert_allclose(points[2], 11 + (voxels[2] - 11) / 1.5, atol=1e-3)
+    assert error.max() < 1e-3
+
+
+def test_labels_of_the_scan_have_the_measured_volumes(atlas: Atlas) -> None:
+    """Voxels of a structure have about its volume, and lie where the brain was moved to."""
+    data, _ = simulate_brain(person(lateral_ventricles=0.5), make_sites(1)[0], SPACING, np.random.default_rng(2))
+    raw = RawVolume(np.roll(data.astype(np.float32), 2, axis=0), mni_grid(SPACING).affine)
+    volume = preprocess_volume(raw, PreprocessConfig(spacing=SPACING))
+    grid = AtlasGrid(atlas, Grid(volume.data.shape, volume.affine))
+    deformation = register_to_atlas(volume, grid)
+    columns = measure_regions(volume, grid, scale=affine_scale(volume), deformation=deformation).columns
+    names = ("lateral_ventricle_left", "lateral_ventricle_right", "hippocampus_left", "third_ventricle")
+    result = label_structures(volume, grid, deformation, names)
+    assert result.names == names[:3] and result.citations[:-1] == atlas.citations
+    for number, name in enumerate(result.names, 1):
+        drawn = (result.labels == number).sum() * SPACING**3 / 1000 / affine_scale(volume)
+        assert drawn == pytest.approx(columns[name], rel=0.35)
+    x = np.argwhere(result.labels == 2).mean(0)[0] * SPACING + volume.affine[0, 3]
+    left = np.argwhere(result.labels == 1).mean(0)[0] * SPACING + volume.affine[0, 3]
+    # the template's are at about 13 mm on each side of the midline, which lies at 6 mm here
+    assert 10 < x < 28 and -16 < left < 2
+
+
 def test_known_changes_are_measured(atlas: Atlas) -> None:
     """Changes come out smaller than they are, that of the ventricles by less, and in no other structure."""
     plain, true_plain = measured(atlas, spacing=2.0)
@@ -156,6 +207,40 @@ def test_left_and_right_follow_the_affine(atlas: Atlas, tmp_path: Path) -> None:
     assert two.regions[0].side == "left" and share[: share.shape[0] // 2].sum() > 0.95 * share.sum()
     with pytest.raises(InputError, match=r"lies at x = .*mirrored"):
         load_atlas(mirrored(tmp_path, atlas, flip=True), tmp_path / "two.csv")
+
+
+def test_levels_do_not_depend_on_the_fluid_of_the_mask() -> None:
+    """Without the fluid around the brain the darkest class is grey matter, unless voxels of tissue are named."""
+    generator = np.random.default_rng(0)
+    values = np.concatenate([generator.normal(level, 9, 900) for level in (100, 200, 300)]).astype(np.float32)
+    data, everything = values[:, None, None], np.ones((2700, 1, 1), bool)
+    mask = everything.copy()
+    mask[:890] = False
+    levels = np.array([0.3, 0.6, 0.9])
+    right, wrong = (map_levels(data, mask, levels, tissue)[900:1800].mean() for tissue in (everything, None))
+    assert right == pytest.approx(0.6, abs=0.01) and abs(wrong - 0.6) > 0.05
+
+
+def test_volumes_with_a_mask_that_loses_fluid(atlas: Atlas) -> None:
+    """The fallback mask ends at the tissue: volumes are nearly those of the whole brain, fluid around it."""
+    data, _ = simulate_brain(person(), make_sites(1)[0], SPACING, np.random.default_rng(4))
+    raw = RawVolume(data.astype(np.float32), mni_grid(SPACING).affine)
+    volume = preprocess_volume(raw, PreprocessConfig(spacing=SPACING))
+    grid = AtlasGrid(atlas, Grid(volume.data.shape, volume.affine))
+    fluid, grey, _ = tissue_levels(volume.data[volume.mask])
+    volume = volume._replace(data=np.where(volume.mask, volume.data, fluid).astype(np.float32))
+    inner = distance_transform_edt(volume.mask) * SPACING > 12
+    tight = volume.mask & (inner | (volume.data > (fluid + grey) / 2))
+    assert tight.sum() < 0.95 * volume.mask.sum()
+    whole, fallback, other = (
+        measure_regions(one, grid, scale=affine_scale(volume)).columns
+        for one in (volume, volume._replace(mask=tight, mask_source=OTSU), volume._replace(mask=tight))
+    )
+
+    def apart(columns: dict[str, float]) -> float:
+        return float(abs(np.log(both(columns, "lateral_ventricle") / both(dict(whole), "lateral_ventricle"))))
+
+    assert apart(dict(fallback)) < 0.02 < apart(dict(other))
 
 
 def test_a_template_of_tissue_maps(atlas: Atlas, truth: Path, tmp_path: Path) -> None:

@@ -17,10 +17,12 @@ import pytest
 from made_up import draw_slices, make_explanation
 from PIL import Image
 
+from debian_mri.biomarkers.volumes.regional import StructureLabels
 from debian_mri.explanation.contributions import SlicePart
 from debian_mri.explanation.html_report import prediction_page, write_page
 from debian_mri.explanation.volume_viewer import MAX_VOXELS, viewer_data
 from debian_mri.imaging.preprocess import Volume
+from icube_common.errors import InputError
 
 SHAPE = (40, 48, 36)
 
@@ -41,6 +43,15 @@ def marked(step: tuple[float, float, float] = (4.0, 4.0, 4.0)) -> Volume:
 def decoded(data: dict) -> np.ndarray:  # type: ignore[type-arg]
     voxels = np.frombuffer(gzip.decompress(base64.b64decode(data["voxels"])), dtype=np.uint8)
     return voxels.reshape(data["shape"])
+
+
+def labelled(step: tuple[float, float, float] = (4.0, 4.0, 4.0)) -> StructureLabels:
+    """The white block of `marked` as the left hippocampus, and a third ventricle in the middle."""
+    volume = marked(step)
+    labels = np.where(volume.data > 150, 1, 0).astype(np.uint8)
+    labels[18:22, 22:36, 16:20] = 2
+    names = ("hippocampus_left", "third_ventricle")
+    return StructureLabels(labels=labels, affine=volume.affine, names=names, citations=("Atlas: CC BY-NC.", "Author."))
 
 
 @pytest.mark.parametrize("step", [(4.0, 4.0, 4.0), (-4.0, 4.0, 4.0), (4.0, -4.0, -4.0)])
@@ -122,3 +133,84 @@ def test_the_viewer_runs_in_a_browser(tmp_path: Path) -> None:
     shown = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=120, check=True).stdout
     # the coronal slice with the most attention
     assert "<figcaption>coronal, y = -22 mm</figcaption>" in shown and shown.count("<canvas") == 3
+
+
+@pytest.mark.parametrize("step", [(4.0, 4.0, 4.0), (-4.0, 4.0, -4.0)])
+@pytest.mark.parametrize("labels_step", [(4.0, 4.0, 4.0), (-4.0, -4.0, 4.0)])
+def test_labels_lie_at_the_mm_of_their_affine(
+    step: tuple[float, float, float], labels_step: tuple[float, float, float]
+) -> None:
+    data = viewer_data(marked(step), make_explanation(), labelled(labels_step))
+    assert data["structures"] == [
+        {"label": "hippocampus", "numbers": {"left": 1}},
+        {"label": "third ventricle", "numbers": {"": 2}},
+    ]
+    labels = decoded({**data, "voxels": data["labels"]})
+    middle = np.argwhere(labels == 1).mean(0) * data["step"] + data["origin"]
+    assert np.abs(middle - [-60, 40, 20]).max() <= 2.0 and (labels == 1).sum() == 125
+
+
+def test_labels_of_another_grid_are_sampled() -> None:
+    """A volume of 2 mm with labels of 4 mm, which end before it does."""
+    volume = marked()
+    fine = Volume(np.kron(volume.data, np.ones((2, 2, 2))).astype(np.float32), volume.affine.copy(), volume.mask)
+    fine.affine[:3, :3] /= 2
+    fine.affine[:3, 3] -= 1.0
+    structures = labelled()
+    cut = StructureLabels(
+        labels=structures.labels[:, :, :18], affine=structures.affine, names=structures.names, citations=("Author.",)
+    )
+    data = viewer_data(fine, make_explanation(), cut)
+    labels = decoded({**data, "voxels": data["labels"]})
+    assert labels.shape == tuple(2 * size for size in SHAPE) and not labels[:, :, 37:].any()
+    assert (labels == 2).sum() == 4 * 14 * 2 * 8
+
+
+def test_pages_with_an_atlas_have_its_licence(tmp_path: Path) -> None:
+    explanation = make_explanation()
+    images = draw_slices(explanation)
+    page = write_page(tmp_path / "p.html", explanation, images, volume=marked(), structures=labelled()).read_text()
+    text = page[: page.index("<script")]
+    assert "Structures of the viewer: an atlas registered to this scan, no segmentation." in text
+    assert "Atlas: CC BY-NC. Author." in text and len(page) < 8_000_000
+    plain = prediction_page(explanation, images, marked())
+    assert "an atlas registered" not in plain and '"labels"' not in plain
+    with pytest.raises(InputError, match="without its licence and citations cannot be shown"):
+        StructureLabels(labels=labelled().labels, affine=np.eye(4), names=("brain_stem",), citations=())
+
+
+def test_boxes_are_left_out_where_nothing_was_measured_in_them() -> None:
+    assert viewer_data(marked(), make_explanation(), boxes=False)["boxes"] == []
+
+
+def in_browser(folder: Path, structures: StructureLabels | None, *options: str) -> str:
+    """A page at the coronal plane of the white block, opened in Chromium."""
+    part = SlicePart(plane="coronal", position_mm=40.0, weight=1.0)
+    explanation = make_explanation(slices=(part,))
+    page = write_page(
+        folder / "p.html", explanation, draw_slices(explanation), volume=marked(), structures=structures,
+        boxes=False, overwrite=True,
+    )  # fmt: skip
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", *options]
+    return subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=240, check=True).stdout
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_structures_are_drawn_on_their_side(tmp_path: Path) -> None:
+    shown = in_browser(tmp_path, labelled(), "--dump-dom")
+    assert shown.count('<input type="checkbox"') == 3  # convention, and a switch of each structure
+    # all planes pass it: they start in its middle
+    assert re.findall(r"<span[^>]*>([^<]*hippocampus[^<]*)</span>", shown) == 3 * ["hippocampus (left)"]
+    picture = tmp_path / "page.png"
+    in_browser(tmp_path, labelled(), f"--screenshot={picture}", "--window-size=1400,1300")
+    pixels = np.asarray(Image.open(picture).convert("RGB"), dtype=np.int64)
+    # the planes are black, side by side; the second is the coronal one
+    black = np.flatnonzero((pixels.max(2) < 20).sum(0) > 100)
+    planes = np.split(black, np.flatnonzero(np.diff(black) > 8) + 1)
+    assert len(planes) == 3
+    pixels = pixels[:, planes[1][0] : planes[1][-1]]
+    red, green, blue = (pixels[:, :, at] for at in range(3))
+    orange = np.argwhere((red - blue > 120) & (green > 90) & (green < 190) & (red > 220)).mean(0)
+    ventricle = np.argwhere((green - red > 80) & (green - blue > 30)).mean(0)
+    # the ventricle lies in the middle; the left hippocampus is right of it, and above
+    assert orange[1] - ventricle[1] > 50 and ventricle[0] - orange[0] > 15

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from icube_common.config import Config, option, section
 from icube_common.errors import InputError
@@ -198,9 +198,39 @@ class EvaluateOptions(SamplerConfig):
 
     seeds: int = option(20, "number of sets of motions, with seeds from 0; metrics are means over them", ge=1)
     per_action: int = option(10, "motions of each action in a set", ge=MIN_CLIPS)
-    split: str = option("test", "held-out clips", choices=("test", "validation"))
+    split: str = option(
+        "test",
+        "held-out clips; all: each subject of the validation and test clips in turn, and the mean over them",
+        choices=("test", "validation", "all"),
+    )
     min_clips: int | None = option(None, "exclude classes with fewer training clips", ge=MIN_CLIPS)
     mix_styles: bool = option(False, "sample the style of each motion from the model's styles")
     batch_size: int = option(32, "motions denoised together", ge=1)
-    evaluator_seed: int = option(0, "random seed of the evaluator's training", ge=0)
+    evaluator_seed: int = option(0, "random seed of the training of feature extractors", ge=0)
+    accuracy_seed: int = option(
+        1000, "random seed of the independent classifier's training; never that of a filter of motions", ge=0
+    )
+    accuracy_model: str | None = option(
+        None,
+        "network of the independent classifier of accuracy (default: not the extractors')",
+        choices=CLASSIFIERS,
+    )
     classifier: ClassifierConfig = section(ClassifierConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.accuracy_model == self.classifier.model:
+            raise InputError(
+                f"accuracy_model={self.accuracy_model}: is the network of the extractors and of the filter; choose "
+                f"{' or '.join(name for name in CLASSIFIERS if name != self.classifier.model)}"
+            )
+        if self.accuracy_seed == self.evaluator_seed:
+            raise InputError(
+                f"accuracy_seed={self.accuracy_seed}: is evaluator_seed; an independent classifier needs another one"
+            )
+
+    @property
+    def accuracy_classifier(self) -> ClassifierConfig:
+        """Settings of the independent classifier: those of the extractors with another network."""
+        other = next(name for name in CLASSIFIERS if name != self.classifier.model)
+        return replace(self.classifier, model=self.accuracy_model or other)

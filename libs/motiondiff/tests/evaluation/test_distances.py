@@ -7,7 +7,15 @@ import pytest
 from scipy import linalg
 
 from icube_common.errors import InputError
-from motiondiff.evaluation.distances import diversity, fid, kid, precision_recall, why_no_fid, within_class
+from motiondiff.evaluation.distances import (
+    diversity,
+    fid,
+    kid,
+    kid_difference,
+    precision_recall,
+    why_no_fid,
+    within_class,
+)
 
 
 def features(count: int, seed: int, width: int = 6, shift: float = 0.0) -> np.ndarray:
@@ -83,6 +91,24 @@ def test_kid_of_one_distribution_is_zero_on_average() -> None:
     error = np.std(by_class) / 20
     assert abs(np.mean(by_class)) < 3 * error
     assert np.mean(plain) < -10 * np.std(plain) / 20
+
+
+def test_the_interval_of_a_difference_of_kids() -> None:
+    """Two samples of one distribution differ by less than their interval in 95 % of cases; a shifted one does not."""
+    rng = np.random.default_rng(2)
+    centres, labels = 2 * rng.normal(size=(3, 4)), np.repeat(np.arange(3), 12)
+    reference = centres[labels] + rng.normal(size=(36, 4))
+    inside = 0
+    for trial in range(100):
+        x, z = (centres[labels] + rng.normal(size=(36, 4)) for _ in range(2))
+        value, low, high = kid_difference([x], [z], [reference], (labels, labels, labels), resamples=200, seed=trial)
+        assert value == pytest.approx(kid(x, reference, labels, labels) - kid(z, reference, labels, labels))
+        inside += low <= 0 <= high
+    assert inside >= 88
+    far = [x + 2.0, x + 2.0]
+    value, low, high = kid_difference(far, [z, z], [reference] * 2, (labels, labels, labels), resamples=200)
+    assert 0 < low < value < high
+    assert (value, low, high) == kid_difference(far, [z, z], [reference] * 2, (labels, labels, labels), resamples=200)
 
 
 @pytest.mark.parametrize(

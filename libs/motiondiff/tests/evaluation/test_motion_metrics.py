@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +11,10 @@ import pytest
 from motiondiff.data.clips import ClipSet
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_motion, synthetic_skeleton
+from motiondiff.evaluation.comparison import check_targets
 from motiondiff.evaluation.memorisation import TrainingMemory, memorisation_metrics
-from motiondiff.evaluation.metrics import check_targets
 from motiondiff.evaluation.physics import clip_physics, physics_metrics
-from motiondiff.evaluation.pose_descriptors import describe, on_body
+from motiondiff.recognition.pose_descriptors import describe, on_body
 from motiondiff.skeleton.motion import Motion
 from motiondiff.skeleton.skeleton import Skeleton
 
@@ -57,8 +58,8 @@ def test_physics_of_a_set_is_the_mean_over_classes() -> None:
     )  # fmt: skip
     metrics = physics_metrics(clips)
     assert metrics["float"] == pytest.approx(0.3) and metrics["penetration"] == 0 and metrics["jitter"] == 0
-    assert metrics["foot_skate"] == 0  # the hovering class has no low foot and is left out
-    assert np.isnan(physics_metrics(clips.take([3]))["foot_skate"])
+    assert np.isnan(clip_physics(high, LEG, 10.0)["foot_skate"])  # no low foot
+    assert np.isnan(physics_metrics(replace(clips, positions=[still[:3]] * 4))["jitter"])
 
 
 def test_a_common_body_keeps_directions() -> None:
@@ -122,21 +123,60 @@ def test_nearest_is_a_naive_search(store: MotionStore) -> None:
         assert memory.nearest(held_out).distance[row] <= min(np.linalg.norm(mine - other) for other in whole) + 1e-9
 
 
-def test_goals() -> None:
-    def metrics(**changes: float | None) -> dict[str, dict[str, float | None]]:
-        values: dict[str, float | None] = {
-            "accuracy": 0.8, "within_class_diversity": 0.1, "nearest_training_median": 0.06,
-            "nearest_training_p5": 0.05, "foot_skate": 0.2, "jitter": 30.0,
-        }  # fmt: skip
-        return {name: {"mean": value} for name, value in (values | changes).items()}
+def movement(
+    swing: dict[str, float], tempo: dict[str, float], jerk: dict[str, float], small: str = ""
+) -> dict[str, Any]:
+    return {
+        action: {
+            "hands_1-4hz": {"ratio": swing[action], "reference": 0.002 if action == small else 0.05},
+            "frequency": {"difference": tempo[action], "reference": 1.0},
+            "jerk": {"ratio": jerk[action], "reference": 50.0},
+        }
+        for action in swing
+    }
 
-    same = check_targets(metrics(), metrics(), 0.1)
-    assert all(target["met"] for target in same.values())
-    assert same["nearest_training_over_held_out_p5"]["value"] == pytest.approx(1.2)
-    assert same["nearest_training_over_training"]["value"] == pytest.approx(0.6)
+
+def metrics(**changes: float | None) -> dict[str, dict[str, float | None]]:
+    values: dict[str, float | None] = {
+        "accuracy": 0.8, "within_class_diversity": 0.1, "slip": 0.02, "below_held_out_p5": 0.1,
+    }  # fmt: skip
+    return {name: {"mean": value} for name, value in (values | changes).items()}
+
+
+def test_targets_are_two_sided_and_name_the_worst_action() -> None:
+    good = movement({"wave": 0.8, "clap": 1.2}, {"wave": -0.3, "clap": 0.1}, {"wave": 0.7, "clap": 1.5})
+    result = check_targets(metrics(), metrics(), {"training": good, "held_out": good})
+    assert all(target["met"] for target in result.values())
+    assert (result["hands_1-4hz_ratio"]["value"], result["hands_1-4hz_ratio"]["action"]) == (0.8, "wave")
+    assert (result["frequency_difference"]["value"], result["frequency_difference"]["action"]) == (-0.3, "wave")
+    assert result["jerk_ratio"]["action"] == "clap"  # 1.5 is farther from 1 than 0.7 is: its logarithm
+    assert result["jerk_ratio"]["held_out"] == {"value": 1.5, "action": "clap"}
+    for changes in (
+        {"wave": 0.7, "clap": 1.0},  # damped
+        {"wave": 1.0, "clap": 1.4},  # exaggerated
+    ):
+        table = movement(changes, {"wave": 0.4, "clap": 0}, {"wave": 1.0, "clap": 0.5})
+        result = check_targets(metrics(), metrics(), {"training": table, "held_out": good})
+        assert [result[name]["met"] for name in ("hands_1-4hz_ratio", "frequency_difference", "jerk_ratio")] == [
+            False
+        ] * 3
+
+
+def test_targets_of_still_actions_and_of_skeletons_without_roles() -> None:
+    table = movement({"wave": 0.9, "sit": 9.0}, {"wave": 0, "sit": 0}, {"wave": 1, "sit": 1}, small="sit")
+    result = check_targets(metrics(), metrics(), {"training": table, "held_out": table})
+    assert result["hands_1-4hz_ratio"]["action"] == "wave"  # hands that move by 2 mm have no ratio
+    without = check_targets(metrics(), metrics(), None)
+    assert without["hands_1-4hz_ratio"]["met"] is None and without["accuracy_ratio"]["met"]
+
+
+def test_targets_of_sets() -> None:
     bad = check_targets(
-        metrics(accuracy=0.7, within_class_diversity=0.05, nearest_training_median=0.04, foot_skate=0.31, jitter=None),
-        metrics(),
-        0.1,
+        metrics(accuracy=0.7, within_class_diversity=0.07, slip=0.031, below_held_out_p5=0.21), metrics(), None
     )
-    assert [target["met"] for target in bad.values()] == [False, False, False, False, False, None]
+    names = ("slip_ratio", "accuracy_ratio", "within_class_diversity_ratio", "below_held_out_p5")
+    assert [bad[name]["met"] for name in names] == [False] * 4
+    assert bad["slip_ratio"]["value"] == pytest.approx(1.55)
+    assert check_targets(metrics(slip=None), metrics(), None)["slip_ratio"]["met"] is None
+    chance = check_targets(metrics(accuracy=0.1), metrics(accuracy=0.1), None)["accuracy_ratio"]
+    assert chance["met"] is None and "recognises 0.10 of real motion" in chance["note"]

@@ -20,12 +20,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Float, Float32
 
+from debian_mri.biomarkers.measurement import BiomarkerMeasurement
 from debian_mri.imaging.preprocess import Volume
 from debian_mri.imaging.regions import PLANES, get_region
 from debian_mri.imaging.template import Grid, load_template, resample, world_axes
@@ -191,33 +192,6 @@ def slice_geometries(name: str, format: str) -> tuple[SliceGeometry, ...]:
     if name not in SLICE_GEOMETRIES:
         raise unknown("value of concepts.slice_geometry", name, ("auto", *SLICE_GEOMETRIES))
     return SLICE_GEOMETRIES[name]
-
-
-class BiomarkerMeasurement(NamedTuple):
-    """Biomarkers measured plane by plane.
-
-    Attributes:
-        planes: (K, P) value of each biomarker on each plane, NaN where the plane does not pass its box; the mean over
-            planes is the biomarker.
-        positions_mm: (P,) along y; of slice images the position of their geometry.
-        images: (P,) index of the slice image; -1 for a plane of a volume.
-    """
-
-    planes: Array
-    positions_mm: Array
-    images: npt.NDArray[np.int64]
-
-    @property
-    def values(self) -> Array:
-        """(K,) biomarkers, NaN for structures outside all planes."""
-        measured = ~np.isnan(self.planes)
-        count = measured.sum(1)
-        total = np.where(measured, self.planes, 0.0).sum(1)
-        return np.where(count > 0, total / np.maximum(count, 1), math.nan)
-
-    def without(self, planes: npt.NDArray[np.bool_]) -> BiomarkerMeasurement:
-        """Measurement with some planes (P,) removed."""
-        return self._replace(planes=np.where(planes, math.nan, self.planes))
 
 
 def measure_slices(

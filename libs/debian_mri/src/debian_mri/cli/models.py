@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from debian_mri.cli.volumes import atlas_arguments, read_atlas
 from debian_mri.config import MriConfig, unused_keys
 from icube_common.cli import Command, demo_command, lazy, options_of
 from icube_common.errors import InputError
@@ -90,6 +91,7 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
         help="another variable; repeatable",
     )
     parser.add_argument("--volumes", metavar="TABLE", help="volumes of the scans, for a model of concepts.volumes")
+    atlas_arguments(parser)
     parser.add_argument("--html", metavar="FILE", help="write a page: slices, bars, text")
     parser.add_argument("--tsv", metavar="FILE", help="write all numbers as a table")
     parser.add_argument("--report", metavar="FILE", help="write text and numbers, for debian-mri verify")
@@ -116,7 +118,7 @@ def _predict(args: argparse.Namespace) -> Mapping[str, Any]:
     many = args.id is None and bool(
         args.data or (not planes and (len(args.images) > 1 or _holds_volumes(args.images[:1])))
     )
-    common = {"values": values, **options_of(args, "sequence", "volumes", "overwrite")}
+    common = {"values": values, "atlas": read_atlas(args), **options_of(args, "sequence", "volumes", "overwrite")}
     files = {"--html": args.html, "--tsv": args.tsv, "--report": args.report}
     if not many:
         if args.out or args.pages:
@@ -183,6 +185,7 @@ def _test_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="OUT", help="the folder to make")
     parser.add_argument("--draws", type=int, default=50, metavar="N", help="random choices of slices (default 50)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the choices (default 0)")
+    parser.add_argument("--volumes", metavar="TABLE", help="volumes of the scans, for a model of concepts.volumes")
     parser.add_argument("--image-root", metavar="FOLDER", help="folder of the images, where they have moved")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
 
@@ -190,7 +193,8 @@ def _test_arguments(parser: argparse.ArgumentParser) -> None:
 def _test(args: argparse.Namespace) -> Mapping[str, Any]:
     from debian_mri.evaluation.explanation_eval import evaluate_explanations
 
-    return evaluate_explanations(args.run, _data(args), args.out, **options_of(args, "draws", "seed", "overwrite"))
+    options = options_of(args, "draws", "seed", "volumes", "overwrite")
+    return evaluate_explanations(args.run, _data(args), args.out, **options)
 
 
 def _verify_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from debian_mri import RESEARCH_ONLY
 from icube_common.cli import Command, options_of
+from icube_common.errors import InputError
 
 
 def _import_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,16 +49,44 @@ def _render_import(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _volumes_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help="a prepared folder, or a NIfTI file of a T1-weighted head")
-    parser.add_argument("--out", required=True, metavar="TABLE.csv", help="table of volumes in mL, to write")
+def atlas_arguments(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    """Add ``--atlas``, ``--labels`` and ``--template``."""
     parser.add_argument(
-        "--atlas", required=True, metavar="ATLAS", help="label map in MNI space (NIfTI), or the name of a fetched atlas"
+        "--atlas",
+        required=required,
+        metavar="ATLAS",
+        help="label map in MNI space (NIfTI), or the name of a fetched atlas",
     )
     parser.add_argument("--labels", metavar="LABELS.csv", help="table of the label map: numbers and names")
     parser.add_argument(
         "--template", metavar="FILE", help="T1-weighted template of the label map (default: the ICBM152 template)"
     )
+
+
+def read_atlas(args: argparse.Namespace) -> Any:
+    """The atlas of `atlas_arguments`; None where none is named.
+
+    Raises:
+        InputError: as `debian_mri.biomarkers.volumes.atlas.load_atlas`, or options without an atlas.
+    """
+    from debian_mri.biomarkers.volumes.atlas import ATLASES, find_atlas, load_atlas
+
+    if args.atlas is None:
+        if args.labels or args.template:
+            raise InputError(f"{args.labels or args.template}: names and template go with --atlas ATLAS")
+        return None
+    if args.atlas in ATLASES:
+        labels, table, template = find_atlas(args.atlas)
+        return load_atlas(labels, args.labels or table, args.template or template)
+    if args.labels is None:
+        raise InputError(f"--atlas {args.atlas}: its numbers need names: --labels LABELS.csv")
+    return load_atlas(args.atlas, args.labels, args.template)
+
+
+def _volumes_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help="a prepared folder, or a NIfTI file of a T1-weighted head")
+    parser.add_argument("--out", required=True, metavar="TABLE.csv", help="table of volumes in mL, to write")
+    atlas_arguments(parser, required=True)
     parser.add_argument(
         "--registration",
         choices=("none", "affine"),
@@ -73,19 +102,11 @@ def _volumes_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _volumes(args: argparse.Namespace) -> Mapping[str, Any]:
-    from debian_mri.biomarkers.volumes.atlas import ATLASES, find_atlas, load_atlas
     from debian_mri.data.manifest import Manifest
     from debian_mri.imaging.preprocess import PreprocessConfig
     from debian_mri.inference.regional_volumes import measure_volumes
-    from icube_common.errors import InputError
 
-    if args.atlas in ATLASES:
-        labels, table, template = find_atlas(args.atlas)
-        atlas = load_atlas(labels, args.labels or table, args.template or template)
-    elif args.labels is None:
-        raise InputError(f"--atlas {args.atlas}: its numbers need names: --labels LABELS.csv")
-    else:
-        atlas = load_atlas(args.atlas, args.labels, args.template)
+    atlas = read_atlas(args)
     registration = args.registration
     if registration is None:
         is_set = Path(args.source).is_dir()

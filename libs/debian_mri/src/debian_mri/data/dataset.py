@@ -17,14 +17,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from debian_mri.biomarkers.measure import BiomarkerMeasurement
+from debian_mri.biomarkers.measurement import BiomarkerMeasurement
 from debian_mri.cohorts.base import ReaderOptions
-from debian_mri.data.feature_store import SliceInfo
 from debian_mri.data.inputs import Inputs, PixelRows
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.data.prepare import prepare
 from debian_mri.imaging.preprocess import PreprocessConfig
-from debian_mri.imaging.slices import SliceConfig, read_slices
+from debian_mri.imaging.slices import SliceConfig, SliceInfo, read_slices
 from debian_mri.imaging.volume_cache import cached_volume, load_volume
 from icube_common.training import SampleRef
 

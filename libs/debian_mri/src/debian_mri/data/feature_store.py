@@ -29,13 +29,23 @@ from PIL import Image
 from torch import Tensor
 
 from debian_mri.biomarkers import measure
+from debian_mri.biomarkers.measurement import BiomarkerMeasurement
 from debian_mri.biomarkers.volumes.scores import measure_table, read_volumes
+from debian_mri.biomarkers.volumes.table import VolumeTable
 from debian_mri.config import MriConfig
 from debian_mri.data.manifest import PLANES, Manifest, Scan
 from debian_mri.imaging.nifti import RawVolume
-from debian_mri.imaging.preprocess import Volume, preprocess_volume
+from debian_mri.imaging.preprocess import PreprocessConfig, Volume, preprocess_volume
 from debian_mri.imaging.regions import regions_on_plane
-from debian_mri.imaging.slices import BLOCKS, SliceImage, pixel_features, read_slices, slice_volume
+from debian_mri.imaging.slices import (
+    BLOCKS,
+    WHOLE,
+    SliceImage,
+    SliceInfo,
+    pixel_features,
+    read_slices,
+    slice_volume,
+)
 from debian_mri.imaging.volume_cache import cached_head_rotation, cached_mask_source, cached_volume, load_volume
 from icube_common.config import config_to_dict
 from icube_common.errors import InputError
@@ -49,25 +59,6 @@ Item = TypeVar("Item")
 _MICROMETRES = 1000
 
 
-@dataclass(frozen=True)
-class SliceInfo:
-    """A slice without its pixels.
-
-    Attributes:
-        plane: "axial", "coronal" or "sagittal"; "volume" for the whole volume.
-        position_mm: along the plane's normal, RAS; None for an image of unknown place.
-        regions: that it cuts.
-    """
-
-    plane: str
-    position_mm: float | None
-    regions: tuple[str, ...]
-
-
-WHOLE = SliceInfo("volume", None, ())
-"""Place of all slices, where an encoder of volumes gives one feature of a scan."""
-
-
 class ScanImages:
     """Images of a scan of a prepared set, read on first access.
 
@@ -79,6 +70,9 @@ class ScanImages:
     Raises:
         InputError: (on access) an image cannot be used.
     """
+
+    # of the scan, in place of the table of ``concepts.volumes``
+    volumes: VolumeTable | None = None
 
     def __init__(self, manifest: Manifest, scan: Scan, config: MriConfig) -> None:
         self.scan, self.config = scan, config
@@ -110,6 +104,10 @@ class ScanImages:
         """The preprocessed volume, from the set's cache."""
         return load_volume(self._path)
 
+    def volume_of(self, config: PreprocessConfig) -> Volume:
+        """The volume with other preprocessing, from the set's cache."""
+        return load_volume(cached_volume(self._manifest, self.scan, config))
+
     @property
     def rotation(self) -> float:
         """Degrees between a head and the orientation of its file's affine, found by registration; 0 for slices."""
@@ -120,10 +118,12 @@ class ScanImages:
         """Source of a volume's brain mask; empty for slices."""
         return cached_mask_source(self._path) if self.scan.kind == "volume" else ""
 
-    def biomarkers(self, names: Sequence[str]) -> measure.BiomarkerMeasurement:
-        """Measured biomarkers, plane by plane; those of ``concepts.volumes`` from the table, as of one plane."""
+    def biomarkers(self, names: Sequence[str]) -> BiomarkerMeasurement:
+        """Measured biomarkers, plane by plane; those of ``concepts.volumes`` from the table."""
         if self.config.concepts.volumes:
-            return measure_table(read_volumes(self.config.concepts.volumes), self.scan.id, names)
+            table = self.volumes or read_volumes(self.config.concepts.volumes)
+            by_plane = self.scan.kind == "volume" and self.config.preprocess.space == "mni"
+            return measure_table(table, self.scan.id, names, by_plane=by_plane)
         if self.scan.kind == "volume":
             return measure.measure_volume(self.volume, names)
         geometries = measure.slice_geometries(self.config.concepts.slice_geometry, self.format)
@@ -150,10 +150,14 @@ class SingleScanImages(ScanImages):
 
     @cached_property
     def volume(self) -> Volume:
-        """The preprocessed volume; its affine in single precision, as in the cache of a set."""
+        """The preprocessed volume."""
+        return self.volume_of(self.config.preprocess)
+
+    def volume_of(self, config: PreprocessConfig) -> Volume:
+        """The volume with other preprocessing; its affine in single precision, as in the cache of a set."""
         assert self._raw is not None
         try:
-            volume = preprocess_volume(self._raw, self.config.preprocess, source=self.paths[0])
+            volume = preprocess_volume(self._raw, config, source=self.paths[0])
         except InputError as error:
             raise InputError(f"{self.paths[0]}: {error}") from error
         return volume._replace(affine=volume.affine.astype(np.float32).astype(np.float64))

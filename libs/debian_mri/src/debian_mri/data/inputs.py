@@ -27,7 +27,6 @@ from debian_mri.data.clinical_variables import Column
 from debian_mri.data.feature_store import (
     ScanFeatures,
     ScanImages,
-    SliceInfo,
     check_encoder,
     encode_scans,
     encoder_inputs,
@@ -40,7 +39,7 @@ from debian_mri.data.feature_store import (
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.data.participants import Participants
 from debian_mri.imaging.preprocess import mask_warnings
-from debian_mri.imaging.slices import pixel_features
+from debian_mri.imaging.slices import SliceInfo, pixel_features
 from icube_common.errors import InputError, unknown
 from icube_common.tabular import TabularData
 from icube_common.vlm import FeatureCache, FrozenVLM

@@ -91,6 +91,7 @@ def evaluate_explanations(
     *,
     draws: int = 50,
     seed: int = 0,
+    volumes: str | Path | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Compare explanations with the truth of a simulated cohort.
@@ -101,6 +102,7 @@ def evaluate_explanations(
         out: the folder to make: ``explanation.json``, ``explanation.tsv`` (a line a person), ``report.html``.
         draws: random choices of slices, of each person.
         seed: of them.
+        volumes: table of volumes of the scans, for a model of volumes; by default that of the training.
         overwrite: replace an existing ``out``.
 
     Returns:
@@ -113,6 +115,8 @@ def evaluate_explanations(
         raise InputError(f"--draws {draws}: must be at least 1")
     check_output_path(out, overwrite=overwrite)
     model = run if isinstance(run, MriModel) else MriModel.from_pretrained(run)
+    if volumes is not None:
+        model.use_volumes(volumes)
     manifest = ScanDataset.open(data).manifest
     if not manifest.simulated:
         raise InputError(f"{data}: is not simulated: what is truly changed in a person's brain is not known")

@@ -289,7 +289,8 @@ def explain_scan(model: MriModel, scan_input: ScanInput) -> Explanation:
     if model.description["data"]["simulated"]:
         warnings.append("The model was trained on simulated scans, not on scans of people.")
     whole = model.image_branch is not None and model.image_branch.whole_volume
-    if np.abs(evidence.unplaced).max() > 1e-9 and model.config.concepts.volumes:
+    measured = scan_input.measured
+    if np.abs(evidence.unplaced).max() > 1e-9 and measured is not None and not measured.has_places:
         warnings.append("Volumes are of whole structures: the slices do not have their part.")
     elif np.abs(evidence.unplaced).max() > 1e-9 and not whole:
         warnings.append("Some signs were measured where no slice is shown; the slices do not have their part.")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from debian_mri import RESEARCH_ONLY
+from debian_mri.biomarkers.volumes.regional import StructureLabels
 from debian_mri.explanation.norms import NormCurve, drawings
 from debian_mri.explanation.record import Explanation
 from debian_mri.explanation.report_text import (
@@ -49,6 +50,8 @@ def write_page(
     *,
     volume: Volume | None = None,
     norms: Sequence[NormCurve] = (),
+    structures: StructureLabels | None = None,
+    boxes: bool = True,
     overwrite: bool = False,
 ) -> Path:
     """Write `prediction_page` atomically.
@@ -56,7 +59,7 @@ def write_page(
     Raises:
         InputError: the file exists and ``overwrite`` is False, it cannot be written, or as `prediction_page`.
     """
-    page = prediction_page(explanation, images, volume, norms)
+    page = prediction_page(explanation, images, volume, norms, structures, boxes=boxes)
     with atomic_file(path, overwrite=overwrite) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return Path(path)
@@ -67,6 +70,9 @@ def prediction_page(
     images: Sequence[SliceArray],
     volume: Volume | None = None,
     norms: Sequence[NormCurve] = (),
+    structures: StructureLabels | None = None,
+    *,
+    boxes: bool = True,
 ) -> str:
     """The page as text.
 
@@ -77,6 +83,8 @@ def prediction_page(
             side.
         volume: that the slices are of, for a viewer of three planes; None for none.
         norms: curves of biomarkers over age.
+        structures: of an atlas that was registered to the volume, for the viewer.
+        boxes: draw the boxes of the biomarkers in the viewer; false where they were not measured in boxes.
 
     Raises:
         InputError: images that do not fit the slices.
@@ -101,7 +109,7 @@ def prediction_page(
         switch=known_sides([(part.plane, part.position_mm) for part in explanation.slices]),
         norms=drawings(norms),
         controls=norms[0].controls if norms else 0,
-        viewer=None if volume is None else viewer_values(volume, explanation),
+        viewer=None if volume is None else viewer_values(volume, explanation, structures, boxes=boxes),
         hidden=len(explanation.slices) - len(shown),
         evidence=explanation.weighting == "evidence",
         silent=not any(part.weight for part in explanation.slices),

@@ -4,13 +4,14 @@ Attention gives the slices that the pooled feature was taken from, not their evi
 and biomarkers have none. So a slice is weighted by its contribution to the logits, which are a sum:
 
 - a biomarker is the mean over the planes on which it is measured, each plane has its share, and a plane belongs to the
-  slice nearest to it;
+  slice nearest to it; a volume is the sum over planes, and a plane's share is how far its volume differs from the
+  expected one;
 - an image encoder of whole volumes has one feature, whose part belongs to no slice, and no deletion changes it;
 - the projection of the image branch is linear up to the length of the feature, which is kept fixed; where the clinical
   variables join the feature, or the pooling is no linear one, its part is shared by the weights of the pooling.
 
-Deleting slices removes the same parts: the planes no longer count, a biomarker without any plane left is missing, and
-the feature is pooled from the other slices.
+Deleting slices removes the same parts: the planes no longer count (of a volume they become the expected ones), a
+biomarker without any plane left is missing, and the feature is pooled from the other slices.
 
 Shapes: B 1, S slices, K biomarkers, P planes, C classes, N descriptions, D width.
 """
@@ -26,9 +27,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from debian_mri.biomarkers.measure import BiomarkerMeasurement
-from debian_mri.data.feature_store import SliceInfo
+from debian_mri.biomarkers.measurement import BiomarkerMeasurement
 from debian_mri.explanation.contributions import SlicePart
+from debian_mri.imaging.slices import SliceInfo
 from debian_mri.models.mri_model import DESCRIPTION, Batch, MriModel
 
 Array = npt.NDArray[np.float64]
@@ -101,8 +102,7 @@ def _sign_planes(model: MriModel, batch: Batch, measured: BiomarkerMeasurement) 
     layer = model.biomarkers
     covariates = model.covariates(batch) if len(layer.slope) else None
     parts = layer(batch["biomarkers"], covariates)[0].double().cpu().numpy()  # (C, K)
-    expected = layer.mean if covariates is None else (layer.mean + covariates @ layer.slope)[0]
-    apart = measured.planes - expected.double().cpu().numpy()[:, None]
+    apart = measured.deviations(_expected_values(model, batch))
     there = ~np.isnan(apart)
     apart = np.where(there, apart, 0.0)
     total = apart.sum(1, keepdims=True)
@@ -111,6 +111,17 @@ def _sign_planes(model: MriModel, batch: Batch, measured: BiomarkerMeasurement) 
     shares = np.where(np.abs(total) > 1e-9, apart / np.where(np.abs(total) > 1e-9, total, 1.0), even)
     planes: Array = np.einsum("ck,kp->pc", parts, shares)
     return planes
+
+
+@torch.no_grad()
+def _expected_values(model: MriModel, batch: Batch) -> Array:
+    """(K,) biomarkers that the model expects of controls with the scan's covariates."""
+    layer = model.biomarkers
+    assert layer is not None
+    covariates = model.covariates(batch) if len(layer.slope) else None
+    expected = layer.mean if covariates is None else (layer.mean + covariates @ layer.slope)[0]
+    values: Array = expected.double().cpu().numpy()
+    return values
 
 
 def _of_image_branch(model: MriModel, batch: Batch) -> Array:
@@ -220,8 +231,9 @@ def mask_slices(
     changed = dict(batch)
     places = np.array(sorted(gone), dtype=np.int64)
     if measured is not None and model.biomarkers is not None:
-        left = measured.without(np.isin(nearest_slices(measured, infos), places))
-        changed["biomarkers"] = torch.from_numpy(left.values).float()[None].to(model.device)
+        removed = np.isin(nearest_slices(measured, infos), places)
+        left = measured.without(removed, _expected_values(model, batch))
+        changed["biomarkers"] = torch.from_numpy(left).float()[None].to(model.device)
     if model.image_branch is not None and not model.image_branch.whole_volume:
         slices = batch["slices"].clone()
         if model.image_branch.pooling.kind == "concat":

@@ -28,6 +28,8 @@ _REFINED = 2
 # demons: factors of the grid's spacing, iterations, standard deviation of the Gaussian on the displacement at the
 # finest level, mm; as many voxels at the others
 _SHRINK, _ITERATIONS, _FIELD_MM = (4, 2, 1), (30, 30, 15), 3.0
+# of the inverse of a deformation: steps towards the point whose image is the voxel, and the factor of each
+_INVERSE_STEPS, _INVERSE_DAMPING = 24, 0.5
 # around the template's brain, mm
 _BOX_MARGIN_MM = 8.0
 # of a brain's intensities: quantiles that the levels of fluid, grey and white matter start from
@@ -230,6 +232,8 @@ def register_deformable(
     template: Float32[np.ndarray, "x y z"],
     brain: Bool[np.ndarray, "x y z"],
     affine: Float64[np.ndarray, "4 4"],
+    *,
+    tissue: Bool[np.ndarray, "x y z"] | None = None,
 ) -> Deformation:
     """Register a brain in MNI space to a template by demons.
 
@@ -243,6 +247,8 @@ def register_deformable(
         template: T1-weighted, on the same grid; 0 outside ``brain``.
         brain: of the template.
         affine: of the grid, axis-aligned.
+        tissue: voxels that the levels of tissue are taken from; by default ``mask``. A mask without the fluid around
+            the brain has too few voxels of fluid for a level of its own.
 
     Raises:
         InputError: no contrast between tissues, or the registration fails.
@@ -250,7 +256,7 @@ def register_deformable(
     from scipy.ndimage import binary_dilation, find_objects, map_coordinates
 
     levels = tissue_levels(template[brain])
-    moving = map_levels(data, mask, levels)
+    moving = map_levels(data, mask, levels, tissue)
     spacing = float(affine[0, 0])
     box = find_objects(binary_dilation(brain, iterations=max(1, round(_BOX_MARGIN_MM / spacing))).astype(np.uint8))[0]
     corner = np.array([part.start for part in box])
@@ -266,6 +272,34 @@ def register_deformable(
     correlation = float(np.corrcoef(warped[brain], template[brain])[0, 1])
     inside = jacobian[brain]
     return Deformation(displacement, jacobian, warped, correlation, (float(inside.min()), float(inside.max())))
+
+
+def invert_deformation(
+    displacement: Float32[np.ndarray, "3 x y z"], spacing: float, inside: Bool[np.ndarray, "x y z"]
+) -> tuple[Float32[np.ndarray, "3 n"], Float32[np.ndarray, " n"]]:
+    """Template points of voxels of the brain: t with ``t + displacement(t) = x``, by a damped fixed point.
+
+    Args:
+        displacement: mm, RAS, of the template's points, as of `Deformation`.
+        spacing: mm between voxels.
+        inside: the N voxels x.
+
+    Returns:
+        (3, N) voxel coordinates on the same grid, and the distance in mm of each point's image from its voxel.
+    """
+    from scipy.ndimage import map_coordinates
+
+    voxels = np.stack(np.nonzero(inside)).astype(np.float32)
+    points = voxels.copy()
+    field = displacement / np.float32(spacing)
+    error = np.zeros_like(points)
+    for step in range(_INVERSE_STEPS + 1):
+        image = points + np.stack([map_coordinates(part, points, order=1, mode="nearest") for part in field])
+        error = image - voxels
+        if step < _INVERSE_STEPS:
+            points = points - np.float32(_INVERSE_DAMPING) * error
+    distance: Float32[np.ndarray, " n"] = (np.linalg.norm(error, axis=0) * spacing).astype(np.float32)
+    return points, distance
 
 
 def tissue_levels(values: Float32[np.ndarray, " n"]) -> Float64[np.ndarray, " 3"]:
@@ -288,10 +322,20 @@ def tissue_levels(values: Float32[np.ndarray, " n"]) -> Float64[np.ndarray, " 3"
 
 
 def map_levels(
-    data: Float32[np.ndarray, "x y z"], mask: Bool[np.ndarray, "x y z"], levels: Float64[np.ndarray, " 3"]
+    data: Float32[np.ndarray, "x y z"],
+    mask: Bool[np.ndarray, "x y z"],
+    levels: Float64[np.ndarray, " 3"],
+    tissue: Bool[np.ndarray, "x y z"] | None = None,
 ) -> Float32[np.ndarray, "x y z"]:
-    """Intensities with the tissue levels of another image, 0 outside the mask; linear between the levels."""
-    source, target = (_extended(each) for each in (tissue_levels(data[mask]), levels))
+    """Intensities with the tissue levels of another image, 0 outside the mask; linear between the levels.
+
+    Args:
+        data: intensities.
+        mask: brain.
+        levels: of fluid, grey and white matter in the other image.
+        tissue: voxels that the image's own levels are taken from; by default ``mask``.
+    """
+    source, target = (_extended(each) for each in (tissue_levels(data[mask if tissue is None else tissue]), levels))
     mapped = np.interp(data, source, target)
     return np.where(mask, mapped, 0).astype(np.float32)
 

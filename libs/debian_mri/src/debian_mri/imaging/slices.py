@@ -26,6 +26,25 @@ VOXEL_MM = 8.0
 _MIN_SECTION = 0.2
 
 
+@dataclass(frozen=True)
+class SliceInfo:
+    """A slice without its pixels.
+
+    Attributes:
+        plane: "axial", "coronal" or "sagittal"; "volume" for the whole volume.
+        position_mm: along the plane's normal, RAS; None for an image of unknown place.
+        regions: that it cuts.
+    """
+
+    plane: str
+    position_mm: float | None
+    regions: tuple[str, ...]
+
+
+WHOLE = SliceInfo("volume", None, ())
+"""Place of all slices, where an encoder of volumes gives one feature of a scan."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SliceConfig(Config):
     """Planes of a volume that become slice images; a set of slice images has all of its ``planes``."""

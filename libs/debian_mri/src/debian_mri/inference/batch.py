@@ -18,10 +18,13 @@ from typing import Any
 from tqdm import tqdm
 
 from debian_mri import RESEARCH_ONLY
+from debian_mri.biomarkers.volumes.atlas import Atlas
+from debian_mri.biomarkers.volumes.regional import StructureLabels
 from debian_mri.data.dataset import ScanDataset
 from debian_mri.data.feature_store import ScanImages
 from debian_mri.data.manifest import Scan
 from debian_mri.inference.pipeline import MriPrediction
+from debian_mri.inference.regional_volumes import AtlasGrids, register_structures
 from debian_mri.inference.scan_input import (
     ScanSource,
     check_values,
@@ -46,6 +49,7 @@ def predict_set(
     features: str | Path | None = None,
     sequence: str | None = None,
     volumes: str | Path | None = None,
+    atlas: Atlas | None = None,
     pages: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -59,6 +63,7 @@ def predict_set(
         features: folder of slice features; by default below ``data``.
         sequence: MRI sequence of all scans, in place of the set's.
         volumes: table of volumes of the scans, for a model of volumes; by default that of the training.
+        atlas: registered to each scan, as for `debian_mri.inference.pipeline.MriPipeline`.
         pages: write a page of each scan.
         overwrite: replace an existing ``out``.
 
@@ -82,7 +87,10 @@ def predict_set(
             lambda: scan_of_set(model, manifest, scan, sequence),
         )
 
-    predictions = _predictions(model, list(map(job, manifest.scans)), variables, manifest.folder, features)
+    register = _registration(model, atlas, volumes)
+    predictions = _predictions(
+        model, list(map(job, manifest.scans)), variables, manifest.folder, features, register=register
+    )
     return _write(model, predictions, len(manifest.scans), out, pages=pages, overwrite=overwrite)
 
 
@@ -95,6 +103,7 @@ def predict_files(
     fill_nan: bool = False,
     sequence: str | None = None,
     volumes: str | Path | None = None,
+    atlas: Atlas | None = None,
     pages: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -108,6 +117,7 @@ def predict_files(
         fill_nan: NaN voxels outside the head become background.
         sequence: MRI sequence of all images, in place of those of their names and headers.
         volumes: table of volumes of the scans, for a model of volumes; by default that of the training.
+        atlas: registered to each scan, as for `debian_mri.inference.pipeline.MriPipeline`.
         pages: write a page of each.
         overwrite: replace an existing ``out``.
 
@@ -132,7 +142,8 @@ def predict_files(
     names = [stem(file) for file in files]
     # files of one name in several folders get a number
     ids = [name if names.count(name) == 1 else f"{name}-{at}" for at, name in enumerate(names, 1)]
-    predictions = _predictions(model, list(map(job, ids, files)), variables, None)
+    register = _registration(model, atlas, volumes)
+    predictions = _predictions(model, list(map(job, ids, files)), variables, None, register=register)
     return _write(model, predictions, len(files), out, pages=pages, overwrite=overwrite)
 
 
@@ -178,12 +189,24 @@ class _Job:
     open: Callable[[], ScanSource]
 
 
+def _registration(
+    model: MriModel, atlas: Atlas | None, volumes: str | Path | None
+) -> Callable[[ScanSource], StructureLabels | None]:
+    """Structures of each scan by registration of an atlas; of a user's table of volumes the atlas changes nothing."""
+    if atlas is None:
+        return lambda _: None
+    grids = AtlasGrids(atlas)
+    return lambda source: register_structures(model, source, grids, measure=volumes is None)
+
+
 def _predictions(
     model: MriModel,
     jobs: Sequence[_Job],
     values: Mapping[str, str],
     data: Path | None,
     features: str | Path | None = None,
+    *,
+    register: Callable[[ScanSource], StructureLabels | None],
 ) -> Iterator[tuple[_Job, MriPrediction | InputError]]:
     """Each scan's prediction or error, in order; scans are joined in batches of the image encoder."""
 
@@ -202,8 +225,9 @@ def _predictions(
             yield job, source if isinstance(source, InputError) else encoded.error or InputError(job.name)
             continue
         try:
+            structures = register(source)
             scan_input = load_scan_input(model, source, values=values, encoded=encoded)
-            yield job, MriPrediction.of(model, scan_input, source.volume)
+            yield job, MriPrediction.of(model, scan_input, source.volume, structures)
         except InputError as error:
             yield job, error
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from debian_mri import RESEARCH_ONLY
+from debian_mri.biomarkers.volumes.atlas import Atlas
+from debian_mri.biomarkers.volumes.regional import StructureLabels
 from debian_mri.data.dataset import ScanDataset, ScanInput
 from debian_mri.explanation.explain import explain_scan
 from debian_mri.explanation.html_report import save_report, write_page, write_tsv
@@ -15,6 +17,7 @@ from debian_mri.explanation.norms import NormCurve, norm_curves
 from debian_mri.explanation.record import Explanation
 from debian_mri.explanation.report_text import explain
 from debian_mri.imaging.preprocess import Volume
+from debian_mri.inference.regional_volumes import AtlasGrids, register_structures
 from debian_mri.inference.scan_input import ScanSource, check_values, load_scan_input, scan_of_set
 from debian_mri.inference.single_image import open_image
 from debian_mri.models.mri_model import MriModel
@@ -34,18 +37,29 @@ class MriPrediction:
         images: the slices (H, W), 0 to 1.
         volume: the preprocessed volume; None for slice images.
         norms: curves of the biomarkers over age.
+        structures: of an atlas that was registered to the scan.
+        boxes: whether biomarkers were measured in boxes of the volume.
     """
 
     explanation: Explanation
     images: tuple[Any, ...]
     volume: Volume | None = None
     norms: tuple[NormCurve, ...] = ()
+    structures: StructureLabels | None = None
+    boxes: bool = True
 
     @classmethod
-    def of(cls, model: MriModel, scan_input: ScanInput, volume: Volume | None) -> MriPrediction:
+    def of(
+        cls,
+        model: MriModel,
+        scan_input: ScanInput,
+        volume: Volume | None,
+        structures: StructureLabels | None = None,
+    ) -> MriPrediction:
         """Prediction of a scan with its explanation."""
         norms = norm_curves(model, scan_input.inputs, scan_input.scan.id)
-        return cls(explain_scan(model, scan_input), scan_input.images, volume, norms)
+        explanation = explain_scan(model, scan_input)
+        return cls(explanation, scan_input.images, volume, norms, structures, not model.config.concepts.volumes)
 
     @property
     def text(self) -> str:
@@ -93,7 +107,14 @@ class MriPrediction:
             InputError: the file exists and ``overwrite`` is False, or it cannot be written.
         """
         return write_page(
-            path, self.explanation, self.images, volume=self.volume, norms=self.norms, overwrite=overwrite
+            path,
+            self.explanation,
+            self.images,
+            volume=self.volume,
+            norms=self.norms,
+            structures=self.structures,
+            boxes=self.boxes,
+            overwrite=overwrite,
         )
 
     def save_tsv(self, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -127,6 +148,8 @@ class MriPipeline(PretrainedPipeline):
         planes: Sequence[str] = (),
         sequence: str | None = None,
         fill_nan: bool = False,
+        atlas: Atlas | None = None,
+        atlas_volumes: bool = True,
     ) -> MriPrediction:
         """Predict the class of a scan.
 
@@ -143,9 +166,11 @@ class MriPipeline(PretrainedPipeline):
             planes: ``axial``, ``coronal`` or ``sagittal`` of each slice image.
             sequence: MRI sequence of the image (``T1w``), in place of that of its name or header.
             fill_nan: set NaN voxels of a volume outside the head to background.
+            atlas: registered to the volume: the page shows the structures of the model's biomarkers.
+            atlas_volumes: let a model of volumes take the volumes that are measured by the atlas, not those of a table.
 
         Raises:
-            InputError: an image, value or scan that cannot be used.
+            InputError: an image, value, scan or atlas that cannot be used.
         """
         named = {"age": age, "sex": sex, "education": education}
         variables = {**{name: value for name, value in named.items() if value is not None}, **(values or {})}
@@ -158,16 +183,32 @@ class MriPipeline(PretrainedPipeline):
             assert image is not None
             paths = [image] if isinstance(image, (str, Path)) else list(image)
             source = open_image(self.model, paths, planes=planes, fill_nan=fill_nan, sequence=sequence)
-        return self.predict(source, values=checked)
+        grids = None if atlas is None else AtlasGrids(atlas)
+        return self.predict(source, values=checked, grids=grids, measure=atlas_volumes)
 
-    def predict(self, source: ScanSource, *, values: Mapping[str, str] | None = None) -> MriPrediction:
+    def predict(
+        self,
+        source: ScanSource,
+        *,
+        values: Mapping[str, str] | None = None,
+        grids: AtlasGrids | None = None,
+        measure: bool = True,
+    ) -> MriPrediction:
         """Predict the class of an opened scan.
 
+        Args:
+            source: the scan.
+            values: variables as text, in place of those of the set.
+            grids: an atlas to register to the scan.
+            measure: take the atlas's volumes for a model of volumes, in place of a table's.
+
         Raises:
-            InputError: as `debian_mri.inference.scan_input.load_scan_input`.
+            InputError: as `debian_mri.inference.scan_input.load_scan_input`, or as
+                `debian_mri.inference.regional_volumes.register_structures`.
         """
+        structures = None if grids is None else register_structures(self.model, source, grids, measure=measure)
         scan_input = load_scan_input(self.model, source, values=values)
-        return MriPrediction.of(self.model, scan_input, source.volume)
+        return MriPrediction.of(self.model, scan_input, source.volume, structures)
 
 
 def predict(
@@ -209,8 +250,7 @@ def predict(
     model = run if isinstance(run, MriModel) else MriModel.from_pretrained(run, pooling=pooling, encoder=encoder)
     if volumes is not None:
         model.use_volumes(volumes)
-    pipeline = MriPipeline(model)
-    prediction = pipeline(image, **options)
+    prediction = MriPipeline(model)(image, atlas_volumes=volumes is None, **options)
     for path, save in ((html, prediction.save_html), (tsv, prediction.save_tsv), (report, prediction.save_report)):
         if path is not None:
             save(path, overwrite=overwrite)

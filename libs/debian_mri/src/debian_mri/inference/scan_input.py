@@ -27,7 +27,6 @@ from debian_mri.data.feature_store import (
     Item,
     ScanFeatures,
     ScanImages,
-    SliceInfo,
     encode_scans,
     features_folder,
     open_folder,
@@ -39,7 +38,7 @@ from debian_mri.data.participants import Participants
 from debian_mri.imaging.orientation import MAX_HEAD_ROTATION
 from debian_mri.imaging.preprocess import Volume, mask_warnings
 from debian_mri.imaging.regions import regions_on_plane
-from debian_mri.imaging.slices import SliceImage
+from debian_mri.imaging.slices import SliceImage, SliceInfo
 from debian_mri.inference.sequence_check import resolve_sequence, trained_sequences
 from debian_mri.models.mri_model import MriModel
 from icube_common.errors import InputError, unknown

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from debian_mri.biomarkers.head import BiomarkerHead
 from debian_mri.biomarkers.volumes.scores import read_volumes
+from debian_mri.biomarkers.volumes.table import VolumeTable
 from debian_mri.config import MriConfig
 from debian_mri.data.clinical_variables import Column
 from debian_mri.data.dataset import ScanDataset
@@ -281,11 +282,23 @@ class MriModel(nn.Module, PretrainedModel):
         """
         if self.biomarkers is None or not self.config.concepts.volumes:
             raise InputError(f"--volumes {path}: the model was not trained with concepts.volumes")
-        program, *_ = volume_disclaimers(read_volumes(path))
+        self.check_volumes(read_volumes(path), f"--volumes {path}")
+        self.config = replace(self.config, concepts=replace(self.config.concepts, volumes=str(path)))
+
+    def check_volumes(self, table: VolumeTable, source: str) -> None:
+        """Check that a table is of the program whose volumes the model was trained with.
+
+        Args:
+            table: volumes.
+            source: of the table, for the message.
+
+        Raises:
+            InputError: another program.
+        """
+        program, *_ = volume_disclaimers(table)
         recorded = [line for line in self.description["disclaimers"] if line.startswith(VOLUMES_BY)]
         if program not in recorded:
-            raise InputError(f"--volumes {path}: {program} The model was trained with others. {''.join(recorded)}")
-        self.config = replace(self.config, concepts=replace(self.config.concepts, volumes=str(path)))
+            raise InputError(f"{source}: {program} The model was trained with others. {''.join(recorded)}")
 
     def _adjusting(self, covariates: Tensor | None) -> Tensor | None:
         assert self.biomarkers is not None

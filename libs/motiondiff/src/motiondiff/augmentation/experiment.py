@@ -20,13 +20,12 @@ from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.metrics import MotionEvaluator
 from motiondiff.evaluation.runner import real_clips, sample_balanced_set
 from motiondiff.pipelines.sampling import load_pipeline, resolve
-from motiondiff.recognition.classifier import ActionClassifier
-from motiondiff.recognition.training import fit_classifier
+from motiondiff.recognition.cross_fitting import LeftOut, fit_cross_fitted
 from motiondiff.training.diffusion import train
 
 SPLIT = "validation"
 """Reference split of a trial: settings are chosen without the test subjects."""
-RATIOS = ("accuracy", "within_class_diversity", "foot_skate", "jitter")
+RATIOS = ("accuracy", "within_class_diversity", "slip", "jitter")
 """Metrics that are also reported relative to held-out real motion."""
 
 
@@ -55,7 +54,8 @@ def run_trial(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: st
     chosen = resolve(run, config.sample)
     classes = tuple(training.class_names)
     motions = sample_balanced_set(load_pipeline(run, chosen.scheduler), classes, chosen, count=chosen.per_class)
-    evaluator = MotionEvaluator(training, held_out, _classifier(str(store.path), store.fingerprint, config.classifier))
+    networks = _cross_fitted(str(store.path), store.fingerprint, config.classifier)
+    evaluator = MotionEvaluator(training, held_out, networks)
     metrics = evaluator.generated(evaluator.describe(ClipSet.from_motions(motions, classes)), 0)
     real = evaluator.set_metrics(evaluator.held_out)
     ratios = {f"{name}_of_real": metrics[name] / real[name] for name in RATIOS if real[name]}
@@ -100,7 +100,7 @@ def finished_run(folder: Path, name: str, config_yaml: str, store: MotionStore) 
 
 
 @lru_cache(maxsize=4)
-def _classifier(path: str, fingerprint: str, config: ClassifierConfig) -> ActionClassifier:
+def _cross_fitted(path: str, fingerprint: str, config: ClassifierConfig) -> tuple[LeftOut, ...]:
     """The same in every cell of a study: trained once in each process."""
     training, _ = real_clips(MotionStore(path), EvaluateOptions(split=SPLIT))
-    return fit_classifier(training, config, 0)
+    return fit_cross_fitted(training, config, 0)

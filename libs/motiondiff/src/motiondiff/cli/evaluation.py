@@ -10,7 +10,18 @@ from icube_common import cli
 from motiondiff.cli.options import SAMPLER, add_options, as_options, config_of, given, values_of
 from motiondiff.config import CLASSIFIERS, ClassifierConfig, EvaluateOptions
 
-_EVALUATE = ("seeds", "per_action", *SAMPLER, "split", "min_clips", "evaluator_seed", "mix_styles", "batch_size")
+_EVALUATE = (
+    "seeds",
+    "per_action",
+    *SAMPLER,
+    "split",
+    "min_clips",
+    "evaluator_seed",
+    "accuracy_model",
+    "accuracy_seed",
+    "mix_styles",
+    "batch_size",
+)
 
 
 def _classifier_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +56,9 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="EVAL", help="folder to make")
     steps = "denoising steps (default 10; of a distilled run 4)"
     add_options(parser, EvaluateOptions, _EVALUATE, steps=steps)
-    parser.add_argument("--classifier", metavar="NAME", help=f"evaluator: {', '.join(CLASSIFIERS)} (default gru)")
+    parser.add_argument(
+        "--classifier", metavar="NAME", help=f"feature extractors: {', '.join(CLASSIFIERS)} (default gru)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
 
 
@@ -73,6 +86,7 @@ def _render_test(result: Mapping[str, Any]) -> str:
 
 
 def _render_evaluate(result: Mapping[str, Any]) -> str:
+    from motiondiff.evaluation.comparison import bound_text
     from motiondiff.evaluation.metrics import shown
 
     names = list(result["real"])
@@ -85,8 +99,9 @@ def _render_evaluate(result: Mapping[str, Any]) -> str:
     lines.append("targets:")
     for name, target in result["targets"].items():
         value = "undefined" if target["value"] is None else f"{target['value']:.3g}"
-        bound = f">= {target['at_least']:g}" if "at_least" in target else f"<= {target['at_most']:g}"
-        lines.append(f"  {name} {value} (bound {bound}): {'met' if target['met'] else 'missed'}")
+        action = f" ({target['action']})" if target.get("action") else ""
+        verdict = {True: "met", False: "missed", None: "undefined"}[target["met"]]
+        lines.append(f"  {name} {value}{action}, bound {bound_text(target)}: {verdict}")
     return "\n".join([*lines, *result["warnings"], result["report"]])
 
 

@@ -11,7 +11,7 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "MotionEvaluator": "metrics",
-        "evaluate_sets": "metrics",
+        "evaluate_sets": "comparison",
         "fid": "distances",
         "kid": "distances",
         "movement_table": "movement",

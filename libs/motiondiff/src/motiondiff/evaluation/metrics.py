@@ -1,15 +1,19 @@
 """All figures of sets of generated motions, beside those of held-out real motion.
 
-What depends on the number of clips or on the mixture of classes (FID, precision, recall, diversity) is computed on
-*matched* draws: of each class as many clips of every set as the smallest of the three (generated, held-out, training)
-has. KID, accuracy and physics take all clips and let every class weigh the same.
+Features are those of networks cross-fitted over the training subjects (`motiondiff.recognition.cross_fitting`):
+generated motions are compared with held-out people on features of a network without one training subject, and the floor
+is this subject's real clips compared with the same held-out people, person to person. Figures are means over these
+networks, on the actions of which both people have two clips. Accuracy is that of an independent classifier: networks of
+another family and seed.
 
-The features of training clips are those of clips that the classifier was trained on, so that the floor of KID and of
-precision and recall is a little higher than real motion of further people would set it.
+What depends on the number of clips or on the mixture of classes (FID, precision, recall, diversity) is computed on
+*matched* draws: of each class as many clips as the smallest of generated, held-out and left-out set has. KID, accuracy,
+physics and stances take all clips and let every class weigh the same.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError
-from icube_common.evaluation import find_metric, group_interval, mean_interval
+from icube_common.evaluation import mean_interval
 from motiondiff.config import MIN_CLIPS
 from motiondiff.data.clips import ClipSet, check_subject_overlap
 from motiondiff.evaluation.distances import (
@@ -33,8 +37,9 @@ from motiondiff.evaluation.distances import (
 )
 from motiondiff.evaluation.memorisation import Nearest, TrainingMemory, memorisation_metrics
 from motiondiff.evaluation.physics import physics_metrics
-from motiondiff.evaluation.pose_descriptors import describe_all
-from motiondiff.recognition.classifier import ActionClassifier
+from motiondiff.evaluation.stance import stance_metrics
+from motiondiff.recognition.cross_fitting import LeftOut, out_of_fold
+from motiondiff.recognition.pose_descriptors import describe_all
 from motiondiff.recognition.training import check_class_sizes
 
 Table = npt.NDArray[np.float64]
@@ -42,220 +47,236 @@ Index = npt.NDArray[np.int64]
 Values = dict[str, float]
 
 MEANING = {
-    "kid": "kernel distance to held-out motion, on the classifier's features; 0: the same distribution",
+    "kid": "kernel distance to held-out motion, on features fitted on other people; 0: the same distribution",
     "fid": "Frechet distance to held-out motion, where the counts allow it",
     "precision": "share of motions that lie among held-out real ones (k = 3)",
     "recall": "share of held-out real motions that lie among these (k = 3)",
-    "accuracy": "share that the classifier assigns to the target action, mean over classes",
-    "diversity": "mean distance of two motions, on the classifier's features",
-    "multimodality": "mean distance of two motions of one action, on the classifier's features",
+    "accuracy": "share that the independent classifier assigns to the target action, mean over classes",
+    "diversity": "mean distance of two motions, on the same features",
+    "multimodality": "mean distance of two motions of one action, on the same features",
     "within_class_diversity": "m: mean distance of two motions of one action, root mean square over joints",
-    "nearest_training_median": "m: distance to the nearest training clip or part of one, median",
+    "nearest_training_median": "m: distance to the nearest training clip, its mirror image or part of one, median",
     "nearest_training_p5": "m: the same, 5th percentile",
-    "copies": "share of motions that are nearly a training clip",
+    "copies": "share of motions that are nearly a training clip or its mirror image",
     "below_held_out_p5": "share of motions nearer to a training clip than 95 % of held-out ones are",
 }
-FIXED = "one fixed set of clips, without seeds"
+DISTRIBUTION = ("kid", "fid", "precision", "recall", "diversity", "multimodality")
+"""Figures on features, one for each network."""
+FLOOR = ("kid", "fid", "precision", "recall")
+"""Figures whose real value compares a training subject with held-out ones; of the others it is held-out motion's."""
 
 
 @dataclass(frozen=True, eq=False)
 class EvaluatedClips:
-    """A set of clips with its features (N, D), probabilities (N, C), poses (N, F), nearest training clips."""
+    """Clips with features (N, D) by each extractor, probabilities (N, C), poses (N, F), and nearest training clips."""
 
     clips: ClipSet
-    features: Table
+    features: tuple[Table, ...]
     probabilities: Table
     poses: Table
     nearest: Nearest
 
+    def take(self, rows: Index) -> EvaluatedClips:
+        """Some of the clips."""
+        return EvaluatedClips(
+            self.clips.take(rows),
+            tuple(features[rows] for features in self.features),
+            self.probabilities[rows],
+            self.poses[rows],
+            self.nearest.take(rows),
+        )
+
 
 class MotionEvaluator:
-    """Evaluator of sets of motions: training and held-out clips, and an action classifier.
+    """Evaluator of sets of motions: training and held-out clips, extractors of features, and an independent classifier.
 
     Args:
         train: the generator's training clips, and no others.
         held_out: real clips of other people, same classes in the same order.
-        classifier: trained on ``train`` alone.
+        extractors: cross-fitted on ``train``, for features.
+        classifiers: cross-fitted on ``train``, for accuracy; never the network that filtered the motions. By default
+            the extractors.
 
     Raises:
         InputError: a subject on both sides, other classes, or a class with fewer than two clips on a side.
     """
 
-    def __init__(self, train: ClipSet, held_out: ClipSet, classifier: ActionClassifier) -> None:
-        check_subject_overlap(train, held_out)
-        if not train.class_names == held_out.class_names == classifier.class_names:
+    def __init__(
+        self,
+        train: ClipSet,
+        held_out: ClipSet,
+        extractors: Sequence[LeftOut],
+        classifiers: Sequence[LeftOut] | None = None,
+    ) -> None:
+        if tuple(train.class_names) != tuple(held_out.class_names):
             raise InputError(
-                f"evaluation: classes {list(train.class_names)}, {list(held_out.class_names)} and "
-                f"{list(classifier.class_names)} of training, held-out clips and classifier have to be the same"
+                f"evaluation: classes {list(train.class_names)} and {list(held_out.class_names)} of training and "
+                "held-out clips have to be the same"
             )
         check_class_sizes(train, MIN_CLIPS, "to train on")
-        check_class_sizes(held_out, MIN_CLIPS, "held out")
-        self.classifier = classifier
-        self.memory = TrainingMemory(train)
-        poses = describe_all(train, self.memory.lengths)
+        self.extractors, self.classifiers = tuple(extractors), tuple(classifiers or extractors)
+        self.memory = TrainingMemory(train, mirrored=True)
         self.train = EvaluatedClips(
-            train, classifier.features(train), classifier.predict(train), poses, self.memory.own
+            train,
+            tuple(fold.classifier.features(train) for fold in self.extractors),
+            out_of_fold(self.classifiers, train),
+            describe_all(train, self.memory.lengths),
+            self.memory.own,
         )
+        check_class_sizes(held_out, MIN_CLIPS, "held out")
+        self._compare_with(held_out)
+
+    def _compare_with(self, held_out: ClipSet) -> None:
+        check_subject_overlap(self.train.clips, held_out)
+        self.classes = np.flatnonzero(held_out.counts)
+        """Labels that the held-out clips have."""
+        present = held_out.with_classes([held_out.class_names[label] for label in self.classes.tolist()])
+        check_class_sizes(present, MIN_CLIPS, "held out")
         self.held_out = self.describe(held_out)
         self.held_out_p5 = float(np.percentile(self.held_out.nearest.distance, 5))
+
+    def with_held_out(self, held_out: ClipSet) -> MotionEvaluator:
+        """The same training clips and networks with other held-out clips; these may lack classes.
+
+        Raises:
+            InputError: a subject on both sides, or a class with a single held-out clip.
+        """
+        other = copy.copy(self)
+        other._compare_with(held_out)
+        return other
+
+    def predict(self, clips: ClipSet) -> Table:
+        """(N, C) probabilities by the independent classifier: the mean over its networks."""
+        return np.asarray(np.mean([fold.predict(clips) for fold in self.classifiers], axis=0))
 
     def describe(self, clips: ClipSet) -> EvaluatedClips:
         """Features, probabilities, poses and nearest training clips of a set."""
         return EvaluatedClips(
             clips,
-            self.classifier.features(clips),
-            self.classifier.predict(clips),
+            tuple(fold.classifier.features(clips) for fold in self.extractors),
+            self.predict(clips),
             describe_all(clips, self.memory.lengths),
             self.memory.nearest(clips),
         )
 
-    def matched(self, generated: EvaluatedClips, reference: EvaluatedClips, seed: int) -> tuple[Index, Index]:
-        """Rows of two sets, as many of each class as the smallest of generated, held-out and training set has."""
-        generator = np.random.default_rng([seed, 17])
+    def comparable(self, described: EvaluatedClips) -> EvaluatedClips:
+        """The clips of classes that the held-out clips have."""
+        if len(self.classes) == len(self.train.clips.class_names):
+            return described
+        return described.take(np.flatnonzero(np.isin(described.clips.labels, self.classes)))
+
+    def left_out(self, fold: int) -> EvaluatedClips:
+        """The training clips that an extractor has not seen."""
+        return self.train.take(self.extractors[fold].rows)
+
+    def fold_classes(self, fold: int) -> Index:
+        """Labels that the held-out and the left-out clips have two clips of."""
+        counts = np.minimum(self.left_out(fold).clips.counts, self.held_out.clips.counts)
+        return np.flatnonzero(counts >= MIN_CLIPS)
+
+    def matched(self, fold: int, clips: ClipSet, seed: int) -> tuple[Index, Index]:
+        """Rows of a set and of the held-out clips: of each comparable class as many as the smallest set has.
+
+        Args:
+            fold: number of the extractor; the sets are ``clips``, held-out clips and those it has not seen.
+            clips: generated, or left out.
+            seed: of the draw.
+        """
+        generator = np.random.default_rng([seed, 17, fold])
         rows: tuple[list[int], list[int]] = ([], [])
-        sets = (generated.clips, self.held_out.clips, self.train.clips)
-        for label in range(len(generated.clips.class_names)):
-            size = min(int(clips.counts[label]) for clips in sets)
-            for chosen, clips in zip(rows, (generated.clips, reference.clips), strict=True):
-                members = np.flatnonzero(clips.labels == label)
-                chosen.extend(generator.permutation(members)[:size].tolist())
-        return np.array(rows[0]), np.array(rows[1])
+        sets = (clips, self.held_out.clips)
+        for label in self.fold_classes(fold).tolist():
+            size = min(int(one.counts[label]) for one in (*sets, self.left_out(fold).clips))
+            for chosen, one in zip(rows, sets, strict=True):
+                chosen.extend(generator.permutation(np.flatnonzero(one.labels == label))[:size].tolist())
+        return np.array(rows[0], dtype=np.int64), np.array(rows[1], dtype=np.int64)
 
-    def distribution_metrics(self, generated: EvaluatedClips, seed: int) -> Values:
-        """KID, FID (NaN where the counts do not allow it), precision, recall and diversity of a matched draw."""
-        mine, theirs = self.matched(generated, self.held_out, seed)
-        features, reference = generated.features[mine], self.held_out.features[theirs]
-        real = self.held_out
-        distance = kid(generated.features, real.features, generated.clips.labels, real.clips.labels)
-        values = {"kid": distance, "fid": math.nan, "precision": math.nan, "recall": math.nan}
-        if not why_no_fid(len(features), len(reference), features.shape[1]):
-            values["fid"] = fid(features, reference)
-        if len(features) > NEIGHBOURS:
-            values["precision"], values["recall"] = precision_recall(reference, features)
-        return {**values, "diversity": diversity(features)}
+    def fold_metrics(self, fold: int, clips: EvaluatedClips, seed: int) -> Values:
+        """KID, FID, precision, recall and diversity by one extractor, on its comparable classes; NaN where undefined.
 
-    def set_metrics(self, generated: EvaluatedClips) -> Values:
-        """Accuracy, what a class spans, memorisation and physics of a whole set."""
-        labels = generated.clips.labels
+        KID and multimodality take all clips of these classes, the others a matched draw.
+        """
+        values = dict.fromkeys(DISTRIBUTION, math.nan)
+        classes = self.fold_classes(fold)
+        if not len(classes):
+            return values
+        sides = (clips, self.held_out)
+        rows = [np.flatnonzero(np.isin(side.clips.labels, classes)) for side in sides]
+        features = [side.features[fold][chosen] for side, chosen in zip(sides, rows, strict=True)]
+        labels = [side.clips.labels[chosen] for side, chosen in zip(sides, rows, strict=True)]
+        values["kid"] = kid(features[0], features[1], labels[0], labels[1])
+        values["multimodality"] = within_class(features[0], labels[0])
+        mine, theirs = self.matched(fold, clips.clips, seed)
+        drawn, reference = clips.features[fold][mine], self.held_out.features[fold][theirs]
+        values["diversity"] = diversity(drawn)
+        if not why_no_fid(len(drawn), len(reference), drawn.shape[1]):
+            values["fid"] = fid(drawn, reference)
+        if min(len(drawn), len(reference)) > NEIGHBOURS:
+            values["precision"], values["recall"] = precision_recall(reference, drawn)
+        return values
+
+    def distribution_metrics(self, clips: EvaluatedClips, seed: int) -> Values:
+        """Means of `fold_metrics` over the extractors that have them."""
+        return mean_values([self.fold_metrics(fold, clips, seed) for fold in range(len(self.extractors))])
+
+    def set_metrics(self, clips: EvaluatedClips) -> Values:
+        """Accuracy, within-class diversity, memorisation, physics and stances of a whole set."""
+        labels = clips.clips.labels
         return {
-            "accuracy": find_metric("mean_class_accuracy")(labels, generated.probabilities),
-            "multimodality": within_class(generated.features, labels),
-            "within_class_diversity": within_class(generated.poses, labels),
-            **memorisation_metrics(generated.nearest, self.memory.copy_distance, self.held_out_p5),
-            **physics_metrics(generated.clips),
+            "accuracy": class_accuracy(labels, clips.probabilities),
+            "within_class_diversity": within_class(clips.poses, labels),
+            **memorisation_metrics(clips.nearest, self.memory.copy_distance, self.held_out_p5),
+            **physics_metrics(clips.clips),
+            **stance_metrics(clips.clips),
         }
 
     def generated(self, clips: EvaluatedClips, seed: int) -> Values:
         """All figures of one set of generated motions."""
         check_class_sizes(clips.clips, MIN_CLIPS, "generated")
-        return {**self.distribution_metrics(clips, seed), **self.set_metrics(clips)}
+        chosen = self.comparable(clips)
+        return {**self.distribution_metrics(chosen, seed), **self.set_metrics(chosen)}
+
+    def floor(self, seed: int) -> list[Values]:
+        """`fold_metrics` of each extractor's left-out subjects against held-out ones."""
+        return [self.fold_metrics(fold, self.left_out(fold), seed) for fold in range(len(self.extractors))]
 
     def why_undefined(self, count: int) -> dict[str, str]:
         """Reasons for figures that are NaN, where each side of a matched draw has ``count`` clips."""
+        few = f"{count} clips a side, more than {NEIGHBOURS} needed"
+        foot = "no foot is ever in stance, or no joint is one by name"
         return {
-            "fid": why_no_fid(count, count, self.train.features.shape[1]),
-            "precision": f"{count} clips a side, more than {NEIGHBOURS} needed",
-            "recall": f"{count} clips a side, more than {NEIGHBOURS} needed",
-            "foot_skate": "no foot joint is ever near the floor, or none is named",
-            "foot_skate_share": "no foot joint is ever near the floor, or none is named",
+            "kid": "no action of which a left-out and a held-out subject have two clips",
+            "fid": why_no_fid(count, count, self.train.features[0].shape[1]),
+            "precision": few,
+            "recall": few,
+            **dict.fromkeys(("diversity", "multimodality"), few),
+            **dict.fromkeys(("slip", "slip_speed", "stance_share"), foot),
             "jitter": "all clips are shorter than four frames",
         }
 
 
-def evaluate_sets(
-    generated: Sequence[ClipSet], evaluator: MotionEvaluator
-) -> tuple[dict[str, Any], list[EvaluatedClips]]:
-    """Figures of generated sets, one for each seed, beside those of held-out motion, and the goals.
-
-    Args:
-        generated: one set of motions for each seed, all with the classes of ``judge``, two clips of each at least.
-        evaluator: with the real clips to compare with.
-
-    Returns:
-        Every figure as ``{"mean", "ci95": [low, high], ...}`` (95 % t-interval of the mean over seeds; None and a
-        ``note`` where undefined); ``real``: the same for held-out clips, where KID compares the training clips
-        with them, and FID, precision and recall draws of training clips; ``training``; ``targets``; ``counts``;
-        ``warnings``. And what was seen of each set.
-
-    Raises:
-        InputError: no set, or a class with fewer than two clips.
-    """
-    if not generated:
-        raise InputError("evaluation: no set of motions given")
-    evaluated = [evaluator.describe(clips) for clips in generated]
-    rows = [evaluator.generated(described, seed) for seed, described in enumerate(evaluated)]
-    floor = [evaluator.distribution_metrics(evaluator.train, seed) for seed in range(len(evaluated))]
-    matched = len(evaluator.matched(evaluated[0], evaluator.held_out, 0)[0])
-    floor_matched = len(evaluator.matched(evaluator.train, evaluator.held_out, 0)[0])
-    reasons, floor_reasons = evaluator.why_undefined(matched), evaluator.why_undefined(floor_matched)
-    metrics = {name: _over_seeds([row[name] for row in rows], reasons.get(name, "")) for name in rows[0]}
-    real = {name: _over_seeds([row[name] for row in floor], floor_reasons.get(name, "")) for name in floor[0]}
-    mine, _ = evaluator.matched(evaluator.held_out, evaluator.held_out, 0)
-    held_out = {
-        "kid": floor[0]["kid"],
-        **evaluator.set_metrics(evaluator.held_out),
-        "diversity": diversity(evaluator.held_out.features[mine]),
-    }
-    real |= {name: _fixed(value, floor_reasons.get(name, "")) for name, value in held_out.items()}
-    clips = evaluator.held_out.clips
-    accuracy = group_interval(
-        find_metric("mean_class_accuracy"), clips.labels, evaluator.held_out.probabilities, clips.subjects
-    )
-    real["accuracy"] = {**accuracy.to_dict(), "over": "held-out subjects"}
-    distance, of_training = evaluator.train.nearest.distance, evaluator.set_metrics(evaluator.train)
-    training = {
-        "nearest_training_median": float(np.median(distance)),
-        "nearest_training_p5": float(np.percentile(distance, 5)),
-        "copy_distance": evaluator.memory.copy_distance,
-        **{name: of_training[name] for name in ("accuracy", "within_class_diversity")},
-    }
-    result = {
-        **{name: metrics[name] for name in (*MEANING, *(name for name in metrics if name not in MEANING))},
-        "real": {name: real[name] for name in (*MEANING, *(name for name in real if name not in MEANING))},
-        "training": training,
-        "targets": check_targets(metrics, real, training["nearest_training_median"]),
-        "counts": {
-            "generated": len(evaluated[0].clips),
-            "held_out": len(clips),
-            "training": len(evaluator.train.clips),
-            "matched": matched,
-            "matched_real": floor_matched,
-        },
-        "warnings": copy_warnings(evaluated, evaluator),
-    }
-    return result, evaluated
+def class_accuracy(labels: Index, probabilities: Table) -> float:
+    """Share of clips whose class is the most probable one, mean over the classes that are there."""
+    correct = probabilities.argmax(axis=1) == labels
+    return float(np.mean([correct[labels == label].mean() for label in np.unique(labels)]))
 
 
-def copy_warnings(evaluated: Sequence[EvaluatedClips], evaluator: MotionEvaluator) -> list[str]:
-    """One line where motions are nearly verbatim copies of training clips; none otherwise."""
-    distances = np.concatenate([clips.nearest.distance for clips in evaluated])
-    copied = int((distances < evaluator.memory.copy_distance).sum())
-    if not copied:
-        return []
-    clips, row = next(
-        (clips, int(row))
-        for clips in evaluated
-        for row in np.flatnonzero(clips.nearest.distance < evaluator.memory.copy_distance)
-    )
-    return [
-        f"verbatim copies: {copied} of {len(distances)} motions are within {evaluator.memory.copy_distance:.4f} m of a "
-        f"training clip, the first: {clips.clips.ids[row]} of {evaluator.train.clips.ids[clips.nearest.clip[row]]}"
-    ]
+def mean_values(rows: Sequence[Values]) -> Values:
+    """Mean of every figure over the rows in which it is defined; NaN where it is in none."""
+    result = {}
+    for name in rows[0]:
+        finite = [row[name] for row in rows if math.isfinite(row[name])]
+        result[name] = float(np.mean(finite)) if finite else math.nan
+    return result
 
 
-def _over_seeds(values: Sequence[float], reason: str) -> dict[str, Any]:
+def over_seeds(values: Sequence[float], reason: str) -> dict[str, Any]:
     """``{"mean", "ci95", ...}`` over seeds; None with the reason where a value is undefined."""
-    if not np.isfinite(values).all():
-        return _undefined(reason)
-    return mean_interval(values).to_dict()
+    return mean_interval(values).to_dict() if np.isfinite(values).all() else undefined(reason)
 
 
-def _fixed(value: float, reason: str) -> dict[str, Any]:
-    """The same of a value that does not vary."""
-    return {"mean": value, "ci95": [None, None], "note": FIXED} if math.isfinite(value) else _undefined(reason)
-
-
-def _undefined(reason: str) -> dict[str, Any]:
+def undefined(reason: str) -> dict[str, Any]:
+    """A figure that has no value, with the reason."""
     return {"mean": None, "ci95": [None, None], "note": reason}
 
 
@@ -265,63 +286,3 @@ def shown(metric: Mapping[str, Any]) -> str:
         return f"\N{EN DASH} ({metric['note']})"
     low, high = metric["ci95"]
     return f"{metric['mean']:.4g}" + ("" if low is None else f" [{low:.4g}, {high:.4g}]")
-
-
-# target -> (minimum, maximum, meaning)
-TARGETS: dict[str, tuple[float | None, float | None, str]] = {
-    "accuracy_ratio": (0.9, None, "accuracy of generated / of held-out real motions"),
-    "within_class_diversity_ratio": (0.6, None, "within-class diversity of generated / of held-out real motions"),
-    "nearest_training_over_held_out_p5": (
-        1.0,
-        None,
-        "median distance of generated motions to the nearest training clip / 5th percentile of held-out ones'",
-    ),
-    "nearest_training_over_training": (
-        0.5,
-        None,
-        "the same median / median distance of a training clip to the nearest other one",
-    ),
-    "foot_skate_ratio": (None, 1.5, "foot skate of generated / of held-out real motions"),
-    "jitter_ratio": (None, 1.5, "jitter of generated / of held-out real motions"),
-}
-
-
-def check_targets(
-    generated: Mapping[str, Mapping[str, Any]], real: Mapping[str, Mapping[str, Any]], training_nearest: float
-) -> dict[str, Any]:
-    """Each target as ``{"value", "at_least" or "at_most", "met", "meaning"}``; value and met are None where undefined.
-
-    Args:
-        generated: metric -> ``{"mean": ...}``.
-        real: the same of held-out motions.
-        training_nearest: median distance of a training clip to the nearest other one, metres.
-    """
-
-    def of(metrics: Mapping[str, Mapping[str, Any]], name: str) -> float:
-        value = metrics[name]["mean"]
-        return math.nan if value is None else float(value)
-
-    def ratio(name: str) -> float:
-        return _divide(of(generated, name), of(real, name))
-
-    median = of(generated, "nearest_training_median")
-    values = {
-        "accuracy_ratio": ratio("accuracy"),
-        "within_class_diversity_ratio": ratio("within_class_diversity"),
-        "nearest_training_over_held_out_p5": _divide(median, of(real, "nearest_training_p5")),
-        "nearest_training_over_training": _divide(median, training_nearest),
-        "foot_skate_ratio": ratio("foot_skate"),
-        "jitter_ratio": ratio("jitter"),
-    }
-    result = {}
-    for name, (least, most, meaning) in TARGETS.items():
-        value = values[name]
-        finite = math.isfinite(value)
-        met = None if not finite else (least is None or value >= least) and (most is None or value <= most)
-        bound = {"at_least": least} if least is not None else {"at_most": most}
-        result[name] = {"value": value if finite else None, **bound, "met": met, "meaning": meaning}
-    return result
-
-
-def _divide(above: float, below: float) -> float:
-    return above / below if below else math.nan

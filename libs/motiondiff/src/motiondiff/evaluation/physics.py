@@ -20,11 +20,10 @@ LOW_FOOT = 0.08
 """Metres above the floor below which a foot joint should stand (the project's older movement figures use it too)."""
 SLIDING = 0.25
 """m/s: a low foot that is faster than this horizontally slides; the threshold of the training's contact loss."""
-FIGURES = ("foot_skate", "foot_skate_share", "float", "penetration", "jitter", "bone_length_drift")
+FIGURES = ("float", "penetration", "jitter", "bone_length_drift")
+"""Figures of a set; sliding feet are those of `motiondiff.evaluation.stance`."""
 
 MEANING = {
-    "foot_skate": "m/s: mean horizontal speed of foot joints that are below 8 cm in two frames running",
-    "foot_skate_share": "share of these joint-frames that are faster than 0.25 m/s",
     "float": "m: mean height of the lowest joint above the floor, frames below it as 0",
     "penetration": "m: mean depth of the lowest joint below the floor, frames above it as 0",
     "jitter": "m/s3: mean length of the joints' third derivative",
@@ -33,7 +32,12 @@ MEANING = {
 
 
 def clip_physics(positions: Array, skeleton: Skeleton, fps: float) -> dict[str, float]:
-    """The figures of `MEANING` for one clip (T, J, 3); NaN where a clip has no low foot, or too few frames."""
+    """The figures of `MEANING` and of low feet for one clip (T, J, 3); NaN where it has no low foot, or too few frames.
+
+    ``foot_skate`` (m/s) is the mean horizontal speed of foot joints below 8 cm in two frames running, and
+    ``foot_skate_share`` the share of these that are faster than 0.25 m/s. Both count the swinging leg, too; they bound
+    what `motiondiff.augmentation.filter` keeps.
+    """
     feet = list(skeleton.feet)
     lowest = positions[..., 1].min(axis=1)
     parents = list(skeleton.parents[1:])

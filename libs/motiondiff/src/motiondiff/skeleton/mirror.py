@@ -92,6 +92,16 @@ def mirror(motion: Motion) -> Motion:
     )
 
 
+def mirror_positions(positions: npt.NDArray[np.float32], order: Sequence[int]) -> npt.NDArray[np.float32]:
+    """(T, J, 3) metres of the motion reflected at x = 0: ``M p`` of the joint on the other side, M = diag(-1, 1, 1).
+
+    Args:
+        positions: (T, J, 3) metres.
+        order: for each joint the one on the other side.
+    """
+    return np.asarray(positions[:, list(order)] * np.array([-1, 1, 1], dtype=np.float32))
+
+
 def mirror_features(
     features: npt.NDArray[np.float32], offsets: npt.NDArray[np.float32], order: Sequence[int]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

@@ -1,7 +1,7 @@
 """Table of volumes: scans by structures, in mL, with the program that measured each scan.
 
 The CSV file has the columns ``id``, ``source`` and those of the structures, empty where missing; the JSON file beside
-it holds unit, source, disclaimers and citations.
+it holds unit, source, disclaimers and citations, and names the file of the volumes by plane where there is one.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from debian_mri import RESEARCH_ONLY
+from debian_mri.biomarkers.volumes.planes import VolumePlanes, planes_path
 from debian_mri.biomarkers.volumes.structures import INTRACRANIAL, SIDES, STRUCTURES
 from icube_common.errors import InputError, unknown
 from icube_common.io.csv import read_table
@@ -38,6 +39,11 @@ class VolumeTable:
         quality: measures of quality control of each scan, name -> text; columns of the file after the volumes.
         disclaimers: one line each, for every output that uses the table.
         citations: publications and licences that an output has to name.
+        planes: volumes by plane of the same scans; None for programs that give one number a structure.
+        path: file that it was read from.
+
+    Raises:
+        InputError: an unknown structure, one that is there twice, or planes that do not sum to the volumes.
     """
 
     ids: tuple[str, ...]
@@ -47,6 +53,7 @@ class VolumeTable:
     quality: tuple[Mapping[str, str], ...] = ()
     disclaimers: tuple[str, ...] = ()
     citations: tuple[str, ...] = ()
+    planes: VolumePlanes | None = field(default=None, repr=False)
     path: Path | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -58,6 +65,8 @@ class VolumeTable:
         for kind, listed in (("scan", self.ids), ("column", self.names)):
             if len(set(listed)) < len(listed):
                 raise InputError(f"{kind} {next(one for one in listed if listed.count(one) > 1)!r} is there twice")
+        if self.planes is not None:
+            self.planes.check(self.ids, self.names, self.values)
 
     def column(self, name: str) -> Float[np.ndarray, " n"]:
         """Volumes of a column, mL; of a bilateral structure without a side, the sum of both sides.
@@ -98,10 +107,10 @@ class VolumeTable:
         )
 
     def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the CSV file and the JSON file beside it.
+        """Write the CSV file, the JSON file beside it, and the planes.
 
         Raises:
-            InputError: the file exists and ``overwrite`` is false, or cannot be written.
+            InputError: a file exists and ``overwrite`` is false, or cannot be written.
         """
         path = Path(path)
         extra = sorted({name for row in self.quality for name in row})
@@ -115,12 +124,15 @@ class VolumeTable:
                 cells = ["" if math.isnan(value) else repr(float(value)) for value in self.values[row]]
                 quality = self.quality[row] if self.quality else {}
                 writer.writerow([scan, self.sources[row], *cells, *(quality.get(name, "") for name in extra)])
-        write_json(path.with_suffix(".json"), self._description())
+        if self.planes is not None:
+            self.planes.write(planes_path(path), overwrite=overwrite)
+        write_json(path.with_suffix(".json"), self._description(path))
         return path
 
-    def _description(self) -> dict[str, Any]:
+    def _description(self, path: Path) -> dict[str, Any]:
         return {
             "unit": UNIT,
+            **({} if self.planes is None else {"planes": planes_path(path).name}),
             "sources": sorted(set(self.sources)),
             "disclaimers": list(self.disclaimers),
             "citations": list(self.citations),
@@ -141,6 +153,7 @@ class VolumeTable:
         description = read_json(path.with_suffix(".json")) if path.with_suffix(".json").is_file() else {}
         if not isinstance(description, dict) or description.get("unit", UNIT) != UNIT:
             raise InputError(f"{path.with_suffix('.json')}: unit must be {UNIT}")
+        planes = VolumePlanes.read(path.with_name(str(description["planes"]))) if "planes" in description else None
         names = tuple(name for name in rows[0][1] if name in column_names())
         extra = [name for name in rows[0][1] if name not in (*names, *_HEAD)]
         try:
@@ -152,6 +165,7 @@ class VolumeTable:
                 quality=tuple({name: row[name] for name in extra} for _, row in rows) if extra else (),
                 disclaimers=tuple(description.get("disclaimers", ())),
                 citations=tuple(description.get("citations", ())),
+                planes=planes,
                 path=path,
             )
         except InputError as error:

@@ -38,7 +38,7 @@ TOP = (1, 2, 3)
 MEANING = {
     **{f"r_precision_top{k}": f"share of motions whose caption is among the {k} nearest of the pool" for k in TOP},
     "mm_distance": "distance of a motion and its caption in the space of the matching model",
-    "accuracy": "share that the classifier assigns to the caption's action, mean over classes",
+    "accuracy": "share that the independent classifier assigns to the caption's action, mean over classes",
 }
 
 
@@ -77,7 +77,7 @@ def evaluate_texts(
     Args:
         pipeline: trained with text.
         store: the run's data.
-        evaluator: holds training and held-out clips, and the classifier.
+        evaluator: holds training and held-out clips, and the independent classifier.
         options: seeds, and the settings of the matching model's training: those of the classifier.
         cache: the run's embeddings of captions.
 
@@ -155,7 +155,7 @@ def _figures(
     """The figures of motions, each with the text of the same row."""
     motions = matcher.motions(clips)
     place = rank_own(motions, texts, pools)
-    probabilities = evaluator.classifier.predict(clips)
+    probabilities = evaluator.predict(clips)
     return {
         **{f"r_precision_top{k}": float((place < k).mean()) for k in TOP},
         "mm_distance": float(np.linalg.norm(motions - texts, axis=1).mean()),
