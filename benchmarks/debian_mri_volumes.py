@@ -81,10 +81,12 @@ def difference(
 
 def sparing(manifest: Manifest, table: VolumeTable) -> None:
     """Print the table of DLB, AD and CN."""
-    ids = [scan.id for scan in manifest.scans]
-    labels = np.array([scan.label for scan in manifest.scans])
+    scans = [scan for scan in manifest.scans if scan.id in table.ids]
+    ids, labels = [scan.id for scan in scans], np.array([scan.label for scan in scans])
     people = manifest.participants()
-    age, sex = (people.values[:, people.names.index(name)] for name in ("age", "sex"))
+    order = [people.ids.index(name) for name in ids]
+    age, sex = (people.values[order, people.names.index(name)] for name in ("age", "sex"))
+    print(f"people: {', '.join(f'{name} {int((labels == name).sum())}' for name in sorted(set(labels.tolist())))}")
     rows = [table.ids.index(name) for name in ids]
     truths = [json.loads((manifest.folder / "truth" / f"{name}.json").read_text()) for name in ids]
     used = np.isin(labels, ["CN", "AD", "DLB"])
@@ -111,12 +113,12 @@ def columns(structure: str) -> tuple[str, ...]:
     return tuple(STRUCTURES[structure].columns)
 
 
-def subset(manifest: Manifest, labels: Sequence[str], out: Path) -> Path:
-    """A prepared folder of some classes, with the cached volumes of the whole."""
+def subset(manifest: Manifest, labels: Sequence[str], table: VolumeTable, out: Path) -> Path:
+    """A prepared folder of the scans of some classes that have volumes, with the cached images of the whole."""
     if not (out / "dataset.json").is_file():
         out.mkdir(parents=True)
         people = manifest.participants()
-        scans = [scan for scan in manifest.scans if scan.label in labels]
+        scans = [scan for scan in manifest.scans if scan.label in labels and scan.id in table.ids]
         rows = {
             name: {
                 column.name: column.values[int(value)] if column.kind == "category" else repr(float(value))
@@ -171,20 +173,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("volumes", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--parts", default="sparing,pair,classes")
-    parser.add_argument("--cnn-steps", type=int, default=150, help="steps of the 3-D network, batches of 8")
+    parser.add_argument("--cnn-steps", type=int, default=150, help="steps of the 3-D network, batches of 8; 0: none")
     args = parser.parse_args(arguments)
     parts = args.parts.split(",")
-    manifest = Manifest.load(args.data)
-    comparisons.CNN_SETTINGS = replace(comparisons.CNN_SETTINGS, max_steps=args.cnn_steps, eval_steps=8)
-    if "network" in parts:  # the row of the pair that takes longest and needs no volumes
-        data = subset(manifest, ("CN", "AD"), args.out / "CN_AD")
-        config = load_config(MriConfig, file=CONFIG, overrides=["train.device=cpu"])
-        evaluate(data, config, args.out / "pair" / "slice_signs", comparisons="cnn-3d")
+    manifest, table = Manifest.load(args.data), VolumeTable.read(args.volumes)
+    if args.cnn_steps:
+        comparisons.CNN_SETTINGS = replace(comparisons.CNN_SETTINGS, max_steps=args.cnn_steps, eval_steps=8)
     if "sparing" in parts:
-        sparing(manifest, VolumeTable.read(args.volumes))
+        sparing(manifest, table)
     if "pair" in parts:
-        data = subset(manifest, ("CN", "AD"), args.out / "CN_AD")
-        rows = run_rows(data, args.volumes, args.out / "pair", network=True)
+        data = subset(manifest, ("CN", "AD"), table, args.out / "CN_AD")
+        rows = run_rows(data, args.volumes, args.out / "pair", network=args.cnn_steps > 0)
         print("\n| CN against AD | AUC | volumes minus it, DeLong | p |\n|---|---|---|---|")
         for name, predictions in rows.items():
             cells = [text(predictions.metrics(["auc"])["auc"].to_dict()), "", ""]
@@ -193,9 +192,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 cells[1:] = [f"{test.difference:+.3f} [{test.low:+.3f}, {test.high:+.3f}]", f"{test.p_value:.3f}"]
             print(f"| {name} | {' | '.join(cells)} |", flush=True)
     if "classes" in parts:
+        data = subset(manifest, manifest.description["class_names"], table, args.out / "all")
         tables = {
             name: {" / ".join(row["classes"]): row["auc"] for row in pairwise_auc(predictions)}
-            for name, predictions in run_rows(args.data, args.volumes, args.out / "classes", network=False).items()
+            for name, predictions in run_rows(data, args.volumes, args.out / "classes", network=False).items()
         }
         print(f"\n| pair | {' | '.join(tables)} |\n|---|{'---|' * len(tables)}")
         for pair in next(iter(tables.values())):
