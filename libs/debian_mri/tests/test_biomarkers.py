@@ -190,8 +190,8 @@ def test_planes_replace_each_other_in_a_normal_brain() -> None:
     assert not np.isnan(whole).any()
     np.testing.assert_allclose(np.nanstd(found.planes, axis=1), 0, atol=1e-6)
     half = np.arange(len(found.positions_mm)) % 2 == 0
-    np.testing.assert_allclose(found.without(half).values, whole, atol=1e-6)
-    assert np.isnan(found.without(np.ones(len(found.positions_mm), dtype=bool)).values).all()
+    np.testing.assert_allclose(found.without(half, np.zeros_like(whole)), whole, atol=1e-6)
+    assert np.isnan(found.without(np.ones(len(found.positions_mm), dtype=bool), np.zeros_like(whole))).all()
 
 
 def test_less_grey_matter_is_more_of_the_sign() -> None:

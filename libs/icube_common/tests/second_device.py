@@ -148,8 +148,8 @@ def run_on_both(commands: Callable[[Path], list[Any]], out: Path) -> dict[str, A
         towers.add(f"image {pixels.device.type} {found.device.type}")
         return found
 
-    def encode_ids(self: FrozenVLM, *arguments: Any) -> Tensor:
-        found = ids(self, *arguments)
+    def encode_ids(self: FrozenVLM, *arguments: Any, **options: Any) -> Tensor:
+        found = ids(self, *arguments, **options)
         towers.add(f"text {found.device.type}")
         return found
 
