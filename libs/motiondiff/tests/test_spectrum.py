@@ -76,7 +76,7 @@ def test_components_of_a_batch_are_those_of_each_length_and_zero_at_padding() ->
         assert (components.deviation[row, length:] == SMALLEST).all()
         assert (components.deviation[row, :length] > SMALLEST).all()
     motions = numbers(len(lengths), FRAMES, FEATURES) * mask[..., None]
-    torch.testing.assert_close(components.backward(components.forward(motions)), motions, atol=1e-5, rtol=0)
+    torch.testing.assert_close(components.idct(components.dct(motions)), motions, atol=1e-5, rtol=0)
 
 
 def test_every_motion_may_have_its_own_spectrum() -> None:
@@ -201,7 +201,7 @@ def test_the_network_is_given_unit_deviation() -> None:
     spectrum, noise = steep(), 0.3
     given, _ = scalings(spectrum, noise)
     deviation = given.components.deviation
-    clean = given.components.backward(numbers(2000, FRAMES, FEATURES) * deviation)
+    clean = given.components.idct(numbers(2000, FRAMES, FEATURES) * deviation)
     inputs = given.network_input(clean + noise * numbers(2000, FRAMES, FEATURES, seed=1))
     assert inputs.shape == (2000, FRAMES, 2 * FEATURES)
     whitened = inputs[..., FEATURES:]
@@ -215,7 +215,7 @@ def test_the_network_is_given_unit_deviation() -> None:
 def test_the_loss_of_the_wiener_filter_is_one(noise: float) -> None:
     lengths = (FRAMES, 10) * 4000
     given, mask = scalings(steep(), noise, lengths)
-    clean = given.components.backward(numbers(len(lengths), FRAMES, FEATURES) * given.components.deviation)
+    clean = given.components.idct(numbers(len(lengths), FRAMES, FEATURES) * given.components.deviation)
     noisy = (clean + noise * numbers(*clean.shape, seed=1)) * mask[..., None]
     predicted = given.clean(noisy, torch.zeros(len(lengths), FRAMES, FEATURES * (1 + len(GATES))))
     assert float(given.loss(predicted, clean, mask)) == pytest.approx(1, abs=0.03)

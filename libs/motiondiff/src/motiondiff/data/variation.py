@@ -5,12 +5,14 @@ A few people do not cover how others stand and how fast they move. Shapes: T fra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
+import torch
+from einops import rearrange
 from scipy.spatial.transform import Rotation
 
+from icube_common.data.skeleton_roles import ancestors
+from motiondiff.skeleton.kinematics import matrix_to_rotation_6d, rotation_6d_to_matrix
 from motiondiff.skeleton.skeleton import Skeleton
 
 Array = npt.NDArray[np.float32]
@@ -61,22 +63,12 @@ def vary_posture(features: Array, skeleton: Skeleton, degrees: float, rng: np.ra
     deviation[legs(skeleton)] *= LEG_SHARE
     deviation[[0, *sorted(set(range(joints)) - set(skeleton.parents))]] = 0
     turns = Rotation.from_rotvec(rng.normal(size=(joints, 3)) * deviation[:, None]).as_matrix().astype(np.float32)
-    columns = features[:, 3:].reshape(len(features), joints, 2, 3)
-    first = columns[:, :, 0]
-    second = columns[:, :, 1]
-    third = np.cross(first, second)
-    rotations = np.stack([first, second, third], axis=-1)
-    turned = rotations @ turns
-    six = np.concatenate([turned[..., 0], turned[..., 1]], axis=-1).reshape(len(features), -1)
-    return np.concatenate([features[:, :3], six], axis=1)
+    columns = rearrange(torch.from_numpy(features[:, 3:]), "t (joints six) -> t joints six", six=6)
+    turned = matrix_to_rotation_6d(rotation_6d_to_matrix(columns) @ torch.from_numpy(turns))
+    return np.concatenate([features[:, :3], rearrange(turned, "t joints six -> t (joints six)").numpy()], axis=1)
 
 
-def legs(skeleton: Skeleton) -> Sequence[int]:
+def legs(skeleton: Skeleton) -> list[int]:
     """Joints between the root and the feet, with the feet."""
-    joints: set[int] = set()
-    for foot in skeleton.feet:
-        joint = foot
-        while joint > 0:
-            joints.add(joint)
-            joint = skeleton.parents[joint]
-    return sorted(joints)
+    above = {joint for foot in skeleton.feet for joint in ancestors(skeleton.parents, foot)}
+    return sorted((above | set(skeleton.feet)) - {0})

@@ -19,7 +19,6 @@ from motiondiff.evaluation.metrics import (
     EvaluatedClips,
     MotionEvaluator,
     Values,
-    class_accuracy,
     mean_values,
     over_seeds,
     undefined,
@@ -186,7 +185,7 @@ def _training(evaluator: MotionEvaluator) -> dict[str, float]:
         "nearest_training_median": float(np.median(distance)),
         "nearest_training_p5": float(np.percentile(distance, 5)),
         "copy_distance": evaluator.memory.copy_distance,
-        "accuracy": class_accuracy(labels, evaluator.train.probabilities),
+        "accuracy": find_metric("mean_class_accuracy")(labels, evaluator.train.probabilities),
         "within_class_diversity": evaluator.set_metrics(evaluator.train)["within_class_diversity"],
     }
 

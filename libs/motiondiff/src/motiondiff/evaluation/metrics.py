@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError
-from icube_common.evaluation import mean_interval
+from icube_common.evaluation import find_metric, mean_interval
 from motiondiff.config import MIN_CLIPS
 from motiondiff.data.clips import ClipSet, check_subject_overlap
 from motiondiff.evaluation.distances import (
@@ -223,7 +223,7 @@ class MotionEvaluator:
         """Accuracy, within-class diversity, memorisation, physics and stances of a whole set."""
         labels = clips.clips.labels
         return {
-            "accuracy": class_accuracy(labels, clips.probabilities),
+            "accuracy": find_metric("mean_class_accuracy")(labels, clips.probabilities),
             "within_class_diversity": within_class(clips.poses, labels),
             **memorisation_metrics(clips.nearest, self.memory.copy_distance, self.held_out_p5),
             **physics_metrics(clips.clips),
@@ -253,12 +253,6 @@ class MotionEvaluator:
             **dict.fromkeys(("slip", "slip_speed", "stance_share"), foot),
             "jitter": "all clips are shorter than four frames",
         }
-
-
-def class_accuracy(labels: Index, probabilities: Table) -> float:
-    """Share of clips whose class is the most probable one, mean over the classes that are there."""
-    correct = probabilities.argmax(axis=1) == labels
-    return float(np.mean([correct[labels == label].mean() for label in np.unique(labels)]))
 
 
 def mean_values(rows: Sequence[Values]) -> Values:

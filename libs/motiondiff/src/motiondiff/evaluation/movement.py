@@ -1,7 +1,7 @@
 """Movement of hands and feet relative to the chest: amplitude by frequency band, tempo, reversals, jerk, range.
 
-Amplitudes are two-sided: a generator that damps waving and one that trembles both miss the reference. Shapes: T frames,
-J joints, N clips, H joints (hands or feet), R resamples. World axes, metres, seconds.
+Amplitudes are two-sided: a generator that damps waving and one that adds jitter both miss the reference. Shapes: T
+frames, J joints, N clips, H joints (hands or feet), R resamples. World axes, metres, seconds.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.signal import detrend
 
 from icube_common.data.skeleton_roles import SIDES, ancestors
 from icube_common.errors import InputError
@@ -21,7 +22,7 @@ from motiondiff.skeleton.skeleton import Skeleton
 Array = npt.NDArray[np.float64]
 
 BANDS = ((0.3, 1.0), (1.0, 4.0), (5.0, 10.0))
-"""Hz: slow gestures; waving, clapping, steps; trembling. The last ends at the Nyquist frequency where that is lower."""
+"""Hz: slow gestures; waving, clapping, steps; jitter. The last ends at the Nyquist frequency where that is lower."""
 TEMPO = (0.3, 5.0)
 """Hz: range of the dominant frequency and of reversals."""
 MIN_SECONDS = 1.0
@@ -107,19 +108,9 @@ def relative_to_chest(positions: npt.ArrayLike, limbs: Limbs, limb: str = "hands
     return np.asarray(points[:, list(joints)] - points[:, [limbs.chest]])
 
 
-def detrend(signal: Array) -> Array:
-    """The signal (T, ...) minus its least-squares line over time, each component by itself."""
-    time = np.arange(len(signal)) - (len(signal) - 1) / 2
-    centred = signal - signal.mean(axis=0)
-    if len(signal) < 2:
-        return centred
-    slope = np.tensordot(time, centred, axes=(0, 0)) / np.square(time).sum()
-    return np.asarray(centred - time.reshape(-1, *(1,) * (signal.ndim - 1)) * slope)
-
-
 def band_pass(signal: Array, fps: float, low: float, high: float) -> Array:
     """(T, ...) the detrended signal's part between two frequencies (Hz, both included), by the Fourier transform."""
-    spectrum = np.fft.rfft(detrend(signal), axis=0)
+    spectrum = np.fft.rfft(detrend(signal, axis=0), axis=0)
     frequency = np.fft.rfftfreq(len(signal), 1 / fps)
     spectrum[(frequency < low - 1e-9) | (frequency > high + 1e-9)] = 0
     return np.asarray(np.fft.irfft(spectrum, n=len(signal), axis=0))
@@ -157,7 +148,7 @@ def power_spectrum(signal: Array, fps: float, bins: int | None = None) -> tuple[
     """
     size = bins or max(len(signal), math.ceil(fps / BIN - 1e-9))
     window = np.hanning(len(signal) + 2)[1:-1].reshape(-1, *(1,) * (signal.ndim - 1))
-    spectrum = np.fft.rfft(detrend(signal) * window, n=size, axis=0)
+    spectrum = np.fft.rfft(detrend(signal, axis=0) * window, n=size, axis=0)
     power = np.square(np.abs(spectrum)).reshape(len(spectrum), -1).sum(axis=1)
     power *= 2 / (fps * np.square(window).sum())
     return np.asarray(np.fft.rfftfreq(size, 1 / fps), dtype=np.float64), np.asarray(power)
@@ -165,7 +156,7 @@ def power_spectrum(signal: Array, fps: float, bins: int | None = None) -> tuple[
 
 def dominant_frequency(signal: Array, fps: float) -> float:
     """Frequency of the largest power within `TEMPO`, Hz; NaN below `MIN_SECONDS` or where nothing moves."""
-    if len(signal) < MIN_SECONDS * fps - 1e-9 or np.abs(detrend(signal)).max() < _STILL:
+    if len(signal) < MIN_SECONDS * fps - 1e-9 or np.abs(detrend(signal, axis=0)).max() < _STILL:
         return math.nan
     frequency, power = power_spectrum(signal, fps)
     inside = (frequency >= TEMPO[0] - 1e-9) & (frequency <= TEMPO[1] + 1e-9)
