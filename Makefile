@@ -12,7 +12,7 @@ PYTEST_ARGS ?= -n logical --maxprocesses 4 --dist loadfile
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test lint format type clean $(LIBRARIES:%=test-%)
+.PHONY: help dev demo docs test lint format type clean $(LIBRARIES:%=test-%)
 
 help:  ## this list
 	@sed -n 's/^\([a-z<>_-]*\):.*##  *\(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -25,6 +25,10 @@ demo: $(STAMP)  ## run the main job of every library, on embedded or simulated d
 	$(BIN)/motiondiff demo --out demo/motiondiff --overwrite
 	$(BIN)/actprompt demo --out demo/actprompt --overwrite
 	$(BIN)/debian-mri demo --out demo/debian_mri --overwrite
+
+docs: $(STAMP)  ## build the documentation with executed tutorials into site/ (some minutes)
+	$(BIN)/python -m pip install --disable-pip-version-check -e 'libs/icube_common[docs]'
+	$(BIN)/mkdocs build --strict
 
 test: $(STAMP)  ## run every test
 	$(PYTEST)
@@ -43,8 +47,8 @@ format: $(STAMP)  ## ruff: mend what can be mended and format
 type: $(STAMP)  ## mypy
 	$(BIN)/mypy
 
-clean:  ## remove .venv, caches and the demo
-	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis demo
+clean:  ## remove .venv, caches, the demo and the site
+	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis demo site
 	find libs tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # the first interpreter that is new enough and can make an environment

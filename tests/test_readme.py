@@ -1,4 +1,4 @@
-"""The READMEs are true: their Python runs, their command lines parse, their links lead somewhere.
+"""The pages are true: their Python runs, their command lines parse, their links lead to a file and to a heading in it.
 
 A block that starts with ```` ```python runnable ```` is executed, alone, in an empty folder.
 """
@@ -21,7 +21,10 @@ from icube_common.config import load_config
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = {"motiondiff": "motiondiff", "actprompt": "actprompt", "debian-mri": "debian_mri"}
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("libs/*/*.md"), *ROOT.glob("docs/**/*.md")])
+FOLDERS = ("*.md", "libs/*/*.md", "docs/**/*.md", "benchmarks/*.md", "examples/*.md")
+PAGES = sorted(page for pattern in FOLDERS for page in ROOT.glob(pattern))
+TUTORIALS = sorted(ROOT.glob("docs/tutorials/*.py"))
+MAX_README_LINES = 200
 # a block may stand inside a list, indented
 FENCE = re.compile(r"^[ ]*```([^\n`]*)\n(.*?)^[ ]*```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")
@@ -98,11 +101,48 @@ def test_commands_parse(program: str, line: str) -> None:
         assert getattr(args, option, None) in {None, *choices}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
-def test_links_lead_to_files(page: Path) -> None:
-    targets = [target.partition("#")[0] for target in LINK.findall(FENCE.sub("", text_of(page)))]
-    local = [target for target in targets if target and "://" not in target and not target.startswith("mailto:")]
-    assert [target for target in local if not (page.parent / target).exists()] == []
+def prose_of(page: Path) -> str:
+    """A page without code blocks; of a tutorial its text cells."""
+    if page.suffix == ".py":
+        return "\n".join(re.findall(r"(?m)^# ?(.*)$", page.read_text(encoding="utf-8")))
+    return FENCE.sub("", text_of(page))
+
+
+def anchor_of(heading: str) -> str:
+    """Anchor of a heading, as code hosts and mkdocs make it."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def anchors_of(page: Path) -> set[str]:
+    headings = re.findall(r"(?m)^#+ (.*)$", prose_of(page))
+    return {anchor_of(heading) for heading in headings} | set(re.findall(r'<a (?:id|name)="([^"]+)"', prose_of(page)))
+
+
+@pytest.mark.parametrize("page", [*PAGES, *TUTORIALS], ids=name)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    broken = []
+    for link in LINK.findall(prose_of(page)):
+        if "://" in link or link.startswith("mailto:"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if not target.exists() or (anchor and (target.suffix != ".md" or anchor not in anchors_of(target))):
+            broken.append(link)
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(ROOT.glob("libs/*/README.md"))], ids=name)
+def test_first_pages_are_short_and_begin_with_an_image(page: Path) -> None:
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= MAX_README_LINES
+    if page.parent.name != "icube_common":
+        assert any(line.startswith("![") for line in lines[:15])
+
+
+def test_every_page_is_in_the_site() -> None:
+    site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    pages = [*ROOT.glob("docs/**/*.md"), *TUTORIALS]
+    assert [name(page) for page in pages if page.relative_to(ROOT / "docs").as_posix() not in site] == []
 
 
 def test_make_targets_exist() -> None:
@@ -115,6 +155,7 @@ def test_make_targets_exist() -> None:
 
 
 def test_the_reading_of_pages() -> None:
+    assert anchor_of("HumanML3D's vectors") == "humanml3ds-vectors" and anchor_of("`a_b`, c") == "a_b-c"
     bash = "  ```bash\n  $ motiondiff info \\\n      STORE --json\n  other\n  ```\n"
     text = f"Run `motiondiff demo`.\n\n{bash}\n```python\nmotiondiff x\n```\n"
     assert list(command_lines(text, "motiondiff")) == ["motiondiff info  STORE --json", "motiondiff demo"]

@@ -23,7 +23,6 @@ from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from actprompt.data.dataset import VideoDataset
 from actprompt.data.feature_store import FeatureFolder, FeatureRecord
@@ -33,6 +32,7 @@ from actprompt.data.video import VideoError, decoder_key
 from actprompt.data.video.frame_folder import clip_digest, clip_status
 from actprompt.data.video.pixels import by_view, check_encoder, read_pixels, tower_inputs
 from icube_common.errors import InputError
+from icube_common.io.progress import progress_bar
 from icube_common.vlm import (
     FeatureCache,
     FrozenVLM,
@@ -330,7 +330,11 @@ def _encoded(
     decoded = prefetched(manifest, clips, vlm, sampling, cache=cache)
     items = ((item, None if item.pixels is None else tower_inputs(item.pixels, vlm)) for item in decoded)
     encoded = encode_items(vlm, items, batch_size=batch_size)
-    with closing(decoded), closing(encoded), tqdm(encoded, desc="features", unit="clip", total=len(clips)) as results:
+    with (
+        closing(decoded),
+        closing(encoded),
+        progress_bar(encoded, desc="features", unit="clip", total=len(clips)) as results,
+    ):
         for result in results:
             item, features = result.item, result.item.features
             if item.pixels is not None:

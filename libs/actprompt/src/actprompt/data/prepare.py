@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from actprompt.data.manifest import GROUP_COLUMNS, Clip, Manifest, write_manifest
 from actprompt.data.readers import FORMATS, get_reader
 from actprompt.data.readers.base import ReaderResult, Rejection, Skeletons, in_order, scan_folder
@@ -26,6 +24,7 @@ from actprompt.skeleton.features import named_parameters, parameter_table, write
 from actprompt.skeleton.io import spans_other_time, write_skeleton
 from icube_common.data.processes import map_in_processes
 from icube_common.errors import InputError
+from icube_common.io.progress import progress_bar
 from icube_common.io.runs import atomic_folder, check_output_path
 
 logger = logging.getLogger(__name__)
@@ -240,7 +239,7 @@ def _probe_all(
     clips: list[Clip] = []
     rejected: list[Rejection] = []
     items = map_in_processes(probe_clip, reading.clips, executor=executor, worth_a_pool=CLIPS_WORTH_A_POOL)
-    with tqdm(items, desc="videos", unit="clip", total=len(reading.clips)) as items:
+    with progress_bar(items, desc="videos", unit="clip", total=len(reading.clips)) as items:
         for item in items:
             if isinstance(item, Clip):
                 clips.append(item)

@@ -206,10 +206,10 @@ def draw(pose: Pose, person: Person, *, place: float = 0.0) -> npt.NDArray[np.ui
         person: colours and stature.
         place: metres to the right of the middle.
     """
-    return np.stack([_picture(points, person, place) for points in _joints(pose)])
+    return np.stack([_picture(points, person, place) for points in joint_positions(pose)])
 
 
-def _joints(pose: Pose) -> list[dict[str, Array]]:
+def joint_positions(pose: Pose) -> list[dict[str, Array]]:
     """For each frame the joints' positions in the world, metres of a person of stature 1."""
     frames = []
     for lean, limbs in zip(pose.lean, pose.limbs, strict=True):
@@ -239,7 +239,7 @@ def _joints(pose: Pose) -> list[dict[str, Array]]:
     return frames
 
 
-_BONES = [("pelvis", "neck")] + [
+BONES = [("pelvis", "neck")] + [
     pair
     for side in (1, -1)
     for pair in (
@@ -253,6 +253,13 @@ _BONES = [("pelvis", "neck")] + [
 ]
 
 
+def to_pixels(point: Array, person: Person, place: float = 0.0, *, size: float = SIZE) -> tuple[float, float]:
+    """Column and row of a point of `joint_positions` in an image of ``size`` pixels."""
+    scale, floor = size / 2.4, size * 0.93
+    x = np.cos(_YAW) * point[0] + np.sin(_YAW) * point[2]
+    return (size / 2 + scale * (person.stature * x + place), floor - scale * person.stature * point[1])
+
+
 def _picture(points: dict[str, Array], person: Person, place: float) -> npt.NDArray[np.uint8]:
     zoom = 4  # drawn larger and made smaller, which softens the edges
     scale, floor = zoom * SIZE / 2.4, zoom * SIZE * 0.93
@@ -261,11 +268,10 @@ def _picture(points: dict[str, Array], person: Person, place: float) -> npt.NDAr
     pen.rectangle((0, floor, zoom * SIZE, zoom * SIZE), fill=(120, 110, 100))
 
     def pixel(point: Array) -> tuple[float, float]:
-        x = np.cos(_YAW) * point[0] + np.sin(_YAW) * point[2]
-        return (zoom * SIZE / 2 + scale * (person.stature * x + place), floor - scale * person.stature * point[1])
+        return to_pixels(point, person, place, size=zoom * SIZE)
 
     width = round(0.09 * scale * person.stature)
-    for first, second in _BONES:
+    for first, second in BONES:
         ends = [pixel(points[first]), pixel(points[second])]
         pen.line(ends, fill=person.clothes, width=width)
         for x, y in ends:

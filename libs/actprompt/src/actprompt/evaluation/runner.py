@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from actprompt.config import ActConfig
 from actprompt.data.dataset import Inputs, VideoDataset
@@ -62,6 +61,7 @@ from icube_common.evaluation.runner import (
     run_folds,
     settings_record,
 )
+from icube_common.io.progress import progress_bar
 from icube_common.io.runs import RunFolder, check_output_path, write_json
 from icube_common.prompts import ClassTexts
 from icube_common.training import check_config, load_backbone, open_run
@@ -271,7 +271,7 @@ def _metric_of(manifest: Manifest, protocol: str) -> str:
 
 def _few_shot(context: EvaluationContext, folds: Sequence[tuple[int, Fold]]) -> tuple[FoldResult, dict[str, Any]]:
     by_size: dict[int, list[FoldResult]] = {}
-    for index, (shots, fold) in enumerate(tqdm(folds, desc="folds", unit="fold")):
+    for index, (shots, fold) in enumerate(progress_bar(folds, desc="folds", unit="fold")):
         by_size.setdefault(shots, []).append(context.run(fold, f"{shots}-shots-{index:03d}"))
     by_shots = {shots: concatenate(part for part, _ in parts) for shots, parts in by_size.items()}
     for shots, predictions in by_shots.items():
@@ -285,7 +285,7 @@ def _base_to_new(
     context: EvaluationContext, pairs: Sequence[tuple[int, list[str], BaseToNew]]
 ) -> tuple[FoldResult, dict[str, Any]]:
     results, draws = [], {}
-    for index, (draw, new, pair) in enumerate(tqdm(pairs, desc="folds", unit="fold")):
+    for index, (draw, new, pair) in enumerate(progress_bar(pairs, desc="folds", unit="fold")):
         predictions, warnings = context.run(pair.base, f"{draw:02d}-{index:03d}", tests=[pair.base, pair.new])
         results.append((replace(predictions, repeats=np.full(len(predictions), draw)), warnings))
         draws[draw] = new

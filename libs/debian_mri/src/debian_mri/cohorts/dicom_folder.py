@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from debian_mri.biomarkers.knowledge import check_sequences
 from debian_mri.cohorts.base import Candidate, ReaderOptions, ReaderResult, implausibility, participant_row, read_rows
 from debian_mri.cohorts.mri_sequence.description import SequenceFinding
@@ -27,6 +25,7 @@ from debian_mri.dicom.privacy.pseudonyms import hash_subject
 from icube_common.data.processes import map_in_processes
 from icube_common.data.reader import require_file, require_folder
 from icube_common.errors import InputError
+from icube_common.io.progress import progress_bar
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -76,7 +75,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
     volumes = dict(
         zip(
             (folder.name for folder in folders),
-            tqdm(headers, desc="headers", unit="subject", total=len(folders)),
+            progress_bar(headers, desc="headers", unit="subject", total=len(folders)),
             strict=True,
         )
     )

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from debian_mri.biomarkers.measure import BIOMARKERS
 from debian_mri.biomarkers.volumes.scores import VOLUME_BIOMARKERS, read_volumes
@@ -41,6 +40,7 @@ from debian_mri.data.participants import Participants
 from debian_mri.imaging.preprocess import mask_warnings
 from debian_mri.imaging.slices import SliceInfo, pixel_features
 from icube_common.errors import InputError, unknown
+from icube_common.io.progress import progress_bar
 from icube_common.tabular import TabularData
 from icube_common.vlm import FeatureCache, FrozenVLM
 
@@ -263,7 +263,7 @@ def load_inputs(
         if featured:
             assert vlm is not None
             read = encode_scans(scans, vlm, cache) if encode or not pixels else read_pixels(scans)
-        for one in tqdm(read, desc="images", unit="scan", leave=False, total=len(manifest.scans)):
+        for one in progress_bar(read, desc="images", unit="scan", leave=False, total=len(manifest.scans)):
             try:
                 if one.error is not None:
                     raise one.error

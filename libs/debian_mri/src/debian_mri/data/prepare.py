@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from debian_mri.cohorts import FORMATS, get_reader
 from debian_mri.cohorts.base import Candidate, ReaderOptions
@@ -31,6 +30,7 @@ from debian_mri.imaging.nifti import UnusableImage, check_voxels, open_volume, s
 from icube_common.data.processes import map_in_processes
 from icube_common.errors import InputError
 from icube_common.io.csv import read_spreadsheet
+from icube_common.io.progress import progress_bar
 from icube_common.io.runs import atomic_folder, check_output_path
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def prepare(
         scans: list[Scan] = []
         work = partial(examine, cohort.root, folder, fill_nan=fill_nan)
         results = map_in_processes(work, candidates, executor=executor, worth_a_pool=SCANS_WORTH_A_POOL, chunksize=2)
-        for result in tqdm(results, desc="images", unit="scan", total=len(candidates)):
+        for result in progress_bar(results, desc="images", unit="scan", total=len(candidates)):
             if isinstance(result, Scan):
                 scans.append(result)
             else:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Float64
-from tqdm import tqdm
 
 from debian_mri import RESEARCH_ONLY
 from debian_mri.data.manifest import Manifest, Scan
@@ -26,6 +25,7 @@ from debian_mri.imaging.template import template_on_grid
 from debian_mri.imaging.volume_cache import load_volume, preprocess_all
 from icube_common.errors import InputError
 from icube_common.io.csv import read_table
+from icube_common.io.progress import progress_bar
 from icube_common.io.reports import format_value, jpeg_uri, render_page
 from icube_common.io.runs import atomic_file, check_output_path
 
@@ -152,11 +152,11 @@ def measure(
             paths = {}  # none can be used: the table of reasons says why
         table = manifest.folder / "volumes" / "rejected.csv"
         refused |= {row["source"]: row["reason"] for _, row in read_table(table, ("source", "reason"))}
-    for scan in tqdm([scan for scan in volumes if scan.id in paths], desc="measures", unit="scan"):
+    for scan in progress_bar([scan for scan in volumes if scan.id in paths], desc="measures", unit="scan"):
         results.append(_measured_volume(scan, load_volume(paths[scan.id]), config))
     sets = [scan for scan in manifest.scans if scan.kind == "slices"]
     slice_images: dict[str, list[SliceImage]] = {}
-    for scan in tqdm(sets, desc="slices", unit="scan", disable=not sets):
+    for scan in progress_bar(sets, desc="slices", unit="scan", disable=not sets):
         try:
             config_all = SliceConfig(planes=list(PLANES))
             slice_images[scan.id] = list(read_slices(manifest.paths_of(scan), scan.planes, config_all))

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from debian_mri.config import MriConfig, restrict_modality
 from debian_mri.data.feature_store import ScanImages
@@ -25,6 +24,7 @@ from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, Samples, make_predictions
 from icube_common.evaluation.runner import FoldResult, cached_predictions
+from icube_common.io.progress import progress_bar
 from icube_common.tabular import TabularData
 from icube_common.training import load_backbone, open_run
 from icube_common.vlm import EncoderLike, FrozenVLM
@@ -51,7 +51,7 @@ class BaselineTables:
     @cached_property
     def _slices(self) -> dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
         arrays = {}
-        for scan in tqdm(self.manifest.scans, desc="slices", unit="scan", leave=False):
+        for scan in progress_bar(self.manifest.scans, desc="slices", unit="scan", leave=False):
             images = [picture.image for picture in ScanImages(self.manifest, scan, self.config).slices]
             arrays[scan.id] = (stacked(images, blocks=BLOCKS), stacked(images, blocks=SLICE_SIDE))
         return arrays
@@ -95,7 +95,7 @@ class BaselineTables:
 
     def _coarse(self, mm: float) -> dict[str, npt.NDArray[np.float32]]:
         arrays = {}
-        for scan in tqdm(self.manifest.scans, desc="volumes", unit="scan", leave=False):
+        for scan in progress_bar(self.manifest.scans, desc="volumes", unit="scan", leave=False):
             volume = load_volume(cached_volume(self.manifest, scan, self.config.preprocess))
             arrays[scan.id] = coarse(volume.data, self.config.preprocess.spacing, mm)
         return arrays

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from debian_mri import RESEARCH_ONLY
 from debian_mri.data.dataset import ScanDataset, ScanInput, to_tensors
@@ -38,6 +37,7 @@ from debian_mri.simulation.effects import most_affected_structure
 from debian_mri.simulation.truth import shows_change, shows_structure
 from icube_common.errors import InputError
 from icube_common.evaluation.intervals import interval_of
+from icube_common.io.progress import progress_bar
 from icube_common.io.reports import Report
 from icube_common.io.runs import atomic_folder, check_output_path, write_json
 
@@ -124,7 +124,7 @@ def evaluate_explanations(
     tried: list[ExplanationScore] = []
     wrong = silent = 0
     read = _read(model, manifest, scans)
-    for scan, one in tqdm(read, desc="explanations", unit="scan", leave=False, total=len(scans)):
+    for scan, one in progress_bar(read, desc="explanations", unit="scan", leave=False, total=len(scans)):
         explanation = explain_scan(model, one)
         if explanation.predicted != scan.label:
             wrong += 1

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.imaging.nifti import RawVolume, nifti_image, read_affine, read_volume, voxel_digest
@@ -27,6 +26,7 @@ from icube_common.config import config_to_dict
 from icube_common.data.manifest import write_rows
 from icube_common.errors import InputError
 from icube_common.experiments.runner.executors import open_executor, run_each
+from icube_common.io.progress import progress_bar
 from icube_common.io.runs import atomic_file, read_json, write_json
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,10 @@ def preprocess_all(
     files: dict[str, Path] = {}
     reasons: dict[str, str] = {}
     calls = ((scan.id, (manifest, scan, config)) for scan in selected)
-    with open_executor(workers) as (executor, count), tqdm(desc="volumes", unit="scan", total=len(selected)) as bar:
+    with (
+        open_executor(workers) as (executor, count),
+        progress_bar(desc="volumes", unit="scan", total=len(selected)) as bar,
+    ):
         for scan_id, result in run_each(_attempt, calls, executor, count):
             bar.update()
             if isinstance(result, Path):

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from debian_mri import RESEARCH_ONLY
 from debian_mri.biomarkers.volumes.atlas import Atlas
 from debian_mri.biomarkers.volumes.regional import StructureLabels
@@ -35,6 +33,7 @@ from debian_mri.inference.scan_input import (
 from debian_mri.inference.single_image import is_volume, open_image, stem
 from debian_mri.models.mri_model import MriModel
 from icube_common.errors import InputError
+from icube_common.io.progress import progress_bar
 from icube_common.io.runs import atomic_folder, check_output_path, write_json
 
 logger = logging.getLogger(__name__)
@@ -245,7 +244,7 @@ def _write(
     rows: list[dict[str, Any]] = []
     rejected: list[tuple[str, str]] = []
     with atomic_folder(out, overwrite=overwrite) as temporary:
-        for job, prediction in tqdm(predictions, desc="scans", unit="scan", leave=False, total=count):
+        for job, prediction in progress_bar(predictions, desc="scans", unit="scan", leave=False, total=count):
             name, identity = job.name, job.known
             if isinstance(prediction, InputError):
                 rejected.append((identity.get("source", name), str(prediction)))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from debian_mri import RESEARCH_ONLY
 from debian_mri.biomarkers.volumes.atlas import Atlas
@@ -36,6 +35,7 @@ from debian_mri.imaging.volume_cache import cached_volume, load_volume
 from debian_mri.inference.scan_input import ScanSource
 from debian_mri.models.mri_model import MriModel
 from icube_common.errors import InputError
+from icube_common.io.progress import progress_bar
 from icube_common.io.runs import check_output_path
 
 logger = logging.getLogger(__name__)
@@ -199,7 +199,7 @@ def _volumes(
     if config is None:
         registration = "none" if manifest.description["space"] == "mni" else "affine"
         config = PreprocessConfig(registration=registration, spacing=2.0)
-    for scan in tqdm(scans, desc="volumes", unit="scan", leave=False):
+    for scan in progress_bar(scans, desc="volumes", unit="scan", leave=False):
         try:
             yield scan.id, load_volume(cached_volume(manifest, scan, config))
         except InputError as error:

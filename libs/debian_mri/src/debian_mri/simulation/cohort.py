@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int16
-from tqdm import tqdm
 
 from debian_mri.data.clinical_variables import VARIABLES
 from debian_mri.data.manifest import Manifest, Scan, write_manifest
@@ -23,6 +22,7 @@ from debian_mri.simulation.truth import person_truth, write_truth
 from icube_common.config import Config, option
 from icube_common.errors import InputError
 from icube_common.experiments.runner.executors import open_executor, run_each
+from icube_common.io.progress import progress_bar
 from icube_common.io.runs import atomic_folder, check_output_path, write_json
 
 NOTE = "simulated: the ICBM152 template deformed by formulas"
@@ -76,7 +76,10 @@ def simulate_cohort(out: str | Path, config: CohortConfig, *, workers: int = 1, 
             for index, label in enumerate(labels)
         )
         results: dict[int, tuple[Scan, dict[str, str]]] = {}
-        with open_executor(workers) as (executor, count), tqdm(desc="brains", unit="brain", total=len(labels)) as bar:
+        with (
+            open_executor(workers) as (executor, count),
+            progress_bar(desc="brains", unit="brain", total=len(labels)) as bar,
+        ):
             for index, result in run_each(_simulate_one, calls, executor, count):
                 results[index] = result
                 bar.update()

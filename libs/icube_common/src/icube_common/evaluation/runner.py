@@ -16,13 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from icube_common.config import config_to_dict
 from icube_common.errors import InputError
 from icube_common.evaluation.folds import Fold
 from icube_common.evaluation.intervals import Interval
 from icube_common.evaluation.predictions import Predictions, concatenate
+from icube_common.io.progress import progress_bar
 from icube_common.io.runs import check_output_path, read_json, write_json
 
 RECORD = "evaluation.json"
@@ -114,7 +113,7 @@ def run_folds(folds: Sequence[Fold], run: Callable[[Fold], FoldResult], *, name:
         run: trains on a fold and predicts its test rows, usually through `cached_predictions`.
         name: of the progress bar.
     """
-    results = [run(fold) for fold in tqdm(folds, desc=name, unit="fold")]
+    results = [run(fold) for fold in progress_bar(folds, desc=name, unit="fold")]
     return concatenate(part for part, _ in results), tuple(all_warnings(results))
 
 

@@ -8,8 +8,6 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from icube_common.errors import InputError
 from icube_common.experiments.grid import Grid
 from icube_common.experiments.results.pages import write_ablation
@@ -25,6 +23,7 @@ from icube_common.experiments.runner.trial_run import (
     read_result,
     trial_run_folder,
 )
+from icube_common.io.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +98,7 @@ def ablate(
             _raise_failures(results.values(), strict)
         calls = (((cell.name, cell.seed), (run, cell)) for cell in todo)
         made = run_each(execute_trial_run, calls, executor or InlineExecutor(), workers)
-        for key, result in tqdm(made, total=len(todo), unit="cell"):
+        for key, result in progress_bar(made, total=len(todo), unit="cell"):
             results[key] = result
             if result.error is not None:
                 logger.warning("%s, seed %d: failed: %s", result.name, result.seed, result.error)

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm.auto import tqdm
-
 from icube_common.config import as_list, read_yaml
 from icube_common.errors import InputError, unknown
 from icube_common.evaluation.intervals import Interval
@@ -21,6 +19,7 @@ from icube_common.experiments.results.pages import write_comparison
 from icube_common.experiments.results.run_comparison import RunComparison, RunResult
 from icube_common.experiments.runner.study import write_yaml
 from icube_common.experiments.runner.trial_run import RESULT
+from icube_common.io.progress import progress_bar
 from icube_common.io.runs import atomic_folder, read_json
 
 if TYPE_CHECKING:
@@ -142,7 +141,7 @@ def compare_methods(
     if reference not in names:
         raise unknown("reference", reference, names)
     runs = [bench.run_model(name, train, settings) for name, (train, settings) in models.items()]
-    runs += [bench.run(method) for method in tqdm(methods, desc="methods", unit="method")]
+    runs += [bench.run(method) for method in progress_bar(methods, desc="methods", unit="method")]
     conditions = list(dict.fromkeys(condition for case in bench.cases for condition in case.tests))
     if reason := next((run.reasons for run in runs if run.name == reference and run.reasons), None):
         raise InputError(f"reference {reference}: not applicable: {next(iter(reason.values()))}; name another one")

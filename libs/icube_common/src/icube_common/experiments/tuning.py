@@ -14,7 +14,6 @@ from typing import Any
 
 import optuna
 from optuna.trial import TrialState
-from tqdm import tqdm
 
 from icube_common.config import read_yaml
 from icube_common.errors import InputError
@@ -26,6 +25,7 @@ from icube_common.experiments.runner.study import digest, open_study, write_yaml
 from icube_common.experiments.runner.trial_run import Run, TrialRun
 from icube_common.experiments.runner.trials import ask, done_slots, read_end, recover, run_trial, tell, trial_runs_of
 from icube_common.experiments.search import Search
+from icube_common.io.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def tune(
         asked = _asked(study, search, folder.absolute(), seed, total - done, deadline)
         calls = ((trial, (run, trial, cells)) for trial, cells in asked)
         ends = run_each(run_trial, calls, executor or InlineExecutor(), workers)
-        for trial, end in tqdm(ends, total=total, initial=done, unit="trial"):
+        for trial, end in progress_bar(ends, total=total, initial=done, unit="trial"):
             tell(study, trial, end)
             slot = trial.user_attrs["slot"]
             if end.error is not None:

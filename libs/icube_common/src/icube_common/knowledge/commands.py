@@ -123,8 +123,7 @@ def _generate_arguments(parser: argparse.ArgumentParser, domain: str) -> None:
 
 
 def _generate(args: argparse.Namespace, prompts: Sequence[str] | None) -> Mapping[str, Any]:
-    from tqdm import tqdm
-
+    from icube_common.io.progress import progress_bar
     from icube_common.io.runs import check_output_path
     from icube_common.knowledge.class_knowledge import ClassKnowledge
     from icube_common.knowledge.files import check_suffix
@@ -151,7 +150,7 @@ def _generate(args: argparse.Namespace, prompts: Sequence[str] | None) -> Mappin
         start=start,
         # what was asked for is on disk after each class, whatever happens to the next
         on_class=lambda knowledge: knowledge.save(out, overwrite=True),
-        progress=lambda classes: tqdm(classes, desc="classes", file=sys.stderr),
+        progress=lambda classes: progress_bar(classes, desc="classes", file=sys.stderr),
     )
     result = {**_described(made.knowledge.save(out, overwrite=True)), "dropped": dict(made.dropped)}
     return {**result, "fewer_than_asked": dict(made.short)}

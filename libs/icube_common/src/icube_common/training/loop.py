@@ -15,9 +15,9 @@ from accelerate.utils import broadcast, send_to_device
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from icube_common.errors import InputError
+from icube_common.io.progress import progress_bar
 from icube_common.io.runs import RunFolder
 from icube_common.losses.logit_scale import cap_logit_scales
 from icube_common.training import checkpoints
@@ -290,7 +290,7 @@ def _record_start(state: TrainingState, resumed_from: int | None) -> None:
 def _progress_bar(state: TrainingState, progress: Progress, name: str) -> Any:
     # `disable` is only passed where it is True: TQDM_DISABLE rules otherwise
     silent = {} if state.accelerator.is_main_process else {"disable": True}
-    return tqdm(
+    return progress_bar(
         total=state.config.max_steps,
         initial=progress.step,
         unit="step",

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from icube_common.errors import InputError
+from icube_common.io.progress import progress_bar
 from icube_common.vlm.device import named_device
 from motiondiff.augmentation.config import FilterConfig
 from motiondiff.data.store import MotionStore
@@ -148,7 +148,7 @@ def load_generator(run: str | Path, config: FilterConfig, store: MotionStore) ->
 
 
 def _batches(count: int, size: int) -> Iterator[range]:
-    with tqdm(total=count, desc="generate", unit="motion", leave=False) as bar:
+    with progress_bar(total=count, desc="generate", unit="motion", leave=False) as bar:
         for first in range(0, count, size):
             rows = range(first, min(first + size, count))
             yield rows

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from icube_common.config import config_to_dict, config_to_yaml
 from icube_common.errors import InputError
@@ -32,6 +31,7 @@ from icube_common.experiments.runner.trial_run import (
     read_result,
     trial_run_folder,
 )
+from icube_common.io.progress import progress_bar
 from motiondiff.augmentation.config import StudyConfig
 from motiondiff.augmentation.experiment import finished_run
 from motiondiff.augmentation.study_arms import METRIC, REAL, SYNTHETIC, source_name, study_arms
@@ -211,7 +211,7 @@ def _run_all(
             yield (cell.name, cell.seed), (run, cell)
 
     made = run_each(execute_trial_run, calls(), executor or InlineExecutor(), workers)
-    for key, result in tqdm(made, total=len(todo), desc=what, unit="cell"):
+    for key, result in progress_bar(made, total=len(todo), desc=what, unit="cell"):
         results[key] = result
         if result.error is not None:
             logger.warning("%s, seed %d: failed: %s", result.name, result.seed, result.error)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tqdm import tqdm
-
 from icube_common.errors import InputError
+from icube_common.io.progress import progress_bar
 from motiondiff.data.store import MotionStore
 from motiondiff.export.images.render import write_mp4
 
@@ -37,7 +36,7 @@ def render_store(
         for name in (action, store.clip_ids[clip]):
             if name != Path(name).name or name in {".", ".."} or "\\" in name:
                 raise InputError(f"{store.path}: {name!r} cannot name a folder or file; rename it (prepare --labels)")
-    with tqdm(zip(clips.tolist(), actions, strict=True), desc="render", unit="clip", total=len(clips)) as bar:
+    with progress_bar(zip(clips.tolist(), actions, strict=True), desc="render", unit="clip", total=len(clips)) as bar:
         for clip, action in bar:
             path = Path(folder) / action / f"{store.clip_ids[clip]}.mp4"
             path.parent.mkdir(parents=True, exist_ok=True)

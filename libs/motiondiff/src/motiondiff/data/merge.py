@@ -20,10 +20,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from icube_common.config import read_yaml
 from icube_common.errors import InputError, unknown
+from icube_common.io.progress import progress_bar
 from icube_common.io.runs import check_output_path
 from motiondiff.data.labels.label_map import BUILTIN_MAPS, LabelMap
 from motiondiff.data.labels.metadata import Annotations, annotate
@@ -126,7 +125,7 @@ def prepare_merged(
             ids_by_source,
             lambda clip_id: clip_id.split("/", 1),
         )
-        with tqdm(items, desc="read", unit="clip", total=len(jobs)) as bar:
+        with progress_bar(items, desc="read", unit="clip", total=len(jobs)) as bar:
             store = write_store(bar, out, options, description=description, overwrite=overwrite)
     for name, of_source in annotated.items():
         of_source.warn_unmatched(ids_by_source[name])

@@ -17,10 +17,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
 from icube_common.errors import InputError, unknown
 from icube_common.io.csv import read_text
+from icube_common.io.progress import progress_bar
 from icube_common.io.runs import atomic_folder, check_output_path
 from motiondiff.data.labels.label_map import LabelMap, LabelMapCheck
 from motiondiff.data.labels.metadata import Annotations, annotate
@@ -116,7 +116,7 @@ def prepare(
         if rigs:
             description["rigs"] = rigs
         items = read_all(references, partial(read_and_check, options=options, annotations=annotations), pool)
-        bar = tqdm(
+        bar = progress_bar(
             check_labels(items, {"": options.labels}, ids_by_source), desc="read", unit="clip", total=len(references)
         )
         with bar as clips:  # closed also on an error, whose message then has a line of its own

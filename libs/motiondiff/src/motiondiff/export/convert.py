@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from icube_common.errors import InputError, unknown
+from icube_common.io.progress import progress_bar
 from icube_common.io.runs import atomic_folder, check_output_path
 from motiondiff.data.readers.motion_file import read_motion, read_motions
 from motiondiff.data.store import MotionStore
@@ -170,7 +169,7 @@ def _export_folder(
     """Write each motion as a file below the folder."""
     with (
         atomic_folder(out, overwrite=overwrite) as folder,
-        tqdm(motions, desc="export", unit="clip", total=count) as bar,
+        progress_bar(motions, desc="export", unit="clip", total=count) as bar,
     ):
         for name, motion in bar:
             path = folder / file_name(name, format)

@@ -223,8 +223,7 @@ def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Itera
         InputError: unknown action or style, a length the model cannot make, a body that is not the model's, a text for
             a model without text, or one that its encoder cannot read.
     """
-    from tqdm import tqdm
-
+    from icube_common.io.progress import progress_bar
     from motiondiff.evaluation.stance import pin_feet
 
     steps, guidance = options.steps or STEPS, GUIDANCE if options.guidance is None else options.guidance
@@ -246,7 +245,7 @@ def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Itera
         facts = pipeline.denoiser.config.text_encoder or {}
         encoder = load_saved_encoder(facts, pretrained=options.text_weights, device=pipeline.denoiser.device)
         pipeline.use_text_encoder(encoder)
-    with tqdm(total=len(requests), desc="sample", unit="motion") as progress:
+    with progress_bar(total=len(requests), desc="sample", unit="motion") as progress:
         for first in range(0, len(requests), options.batch_size):
             actions, texts = zip(*requests[first : first + options.batch_size], strict=True)
             output = pipeline(

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from actprompt.data.dataset import VideoDataset
 from actprompt.data.manifest import Clip, Manifest
@@ -29,6 +28,7 @@ from actprompt.skeleton.io import Skeleton, skeleton_file
 from icube_common.data.manifest import write_rows
 from icube_common.data.processes import map_in_processes
 from icube_common.errors import InputError
+from icube_common.io.progress import progress_bar
 from icube_common.io.runs import atomic_file, read_json, write_json
 from icube_common.pose import SKELETON_JOINTS, PoseGates, PoseModels, PoseSequence, PoseTracker, find_models, read_poses
 
@@ -166,7 +166,7 @@ def estimate_poses(
     start = time.perf_counter()
     results = []
     tracked = map_in_processes(work, manifest.clips, worth_a_pool=2, chunksize=1, processes=workers)
-    with tqdm(tracked, desc="poses", unit="clip", total=len(manifest.clips)) as items:
+    with progress_bar(tracked, desc="poses", unit="clip", total=len(manifest.clips)) as items:
         for item in items:
             if strict and item.reason:
                 raise InputError(f"{manifest.video(item.clip)}: {item.reason}")
