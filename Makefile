@@ -21,10 +21,13 @@ help:  ## this list
 
 dev: $(STAMP)  ## install the four libraries, editable, with the tools for tests, lint and types
 
-demo: $(STAMP)  ## run the main job of every library, on embedded or simulated data, into demo/
+demo: $(STAMP)  ## run the main job of every library on simulated data, into demo/, and make a page of it
+	@echo 'Three demos on simulated data, no network and no GPU: motion (about 3 minutes on two idle CPU cores),'
+	@echo 'video (about 1 minute), brain MRI (about 3 minutes). They end with demo/index.html, a page of all results.'
 	$(BIN)/motiondiff demo --out demo/motiondiff --overwrite
 	$(BIN)/actprompt demo --out demo/actprompt --overwrite
 	$(BIN)/debian-mri demo --out demo/debian_mri --overwrite
+	@$(BIN)/python examples/demo_page.py demo
 
 docs: $(STAMP)  ## build the documentation with executed tutorials into site/ (some minutes)
 	$(BIN)/python -m pip install --disable-pip-version-check -e 'libs/icube_common[docs]'
@@ -62,6 +65,7 @@ $(BIN)/python:
 
 # one call, so that pip registers all four and resolves them together
 $(STAMP): $(MANIFESTS) | $(BIN)/python
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet \
+	@echo 'installing the four libraries and their dependencies: some minutes, mostly downloads of 2 to 3 GB'
+	$(BIN)/python -m pip install --disable-pip-version-check \
 		-e 'libs/icube_common[dev]' -e 'libs/motiondiff[test]' -e 'libs/actprompt[test]' -e 'libs/debian_mri[test]'
 	touch $@

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,28 @@ def run_example(name: str, *arguments: str) -> str:
 def test_every_example_is_in_the_readme() -> None:
     readme = (EXAMPLES / "README.md").read_text()
     assert [path.name for path in EXAMPLES.glob("*.py") if f"({path.name})" not in readme] == []
+
+
+def test_the_page_of_the_demo(tmp_path: Path) -> None:
+    files = ("motiondiff/samples/walk-000.gif", "motiondiff/samples/walk-001.gif", "debian_mri/prediction.html")
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    metrics = tmp_path / "debian_mri" / "evaluation" / "metrics.json"
+    metrics.parent.mkdir()
+    metrics.write_text('{"auc": {"mean": 0.9312, "ci95": [0.8, 0.97]}}')
+    assert run_example("demo_page.py", str(tmp_path)) == f"Open {tmp_path / 'index.html'}\n"
+    page = (tmp_path / "index.html").read_text()
+    links = re.findall('href="([^"]+)"', page)
+    assert links == ["motiondiff/samples/walk-000.gif", "debian_mri/prediction.html"]
+    assert "AUC on people left out: 0.93 [0.80, 0.97]" in page and "Video" not in page
+
+
+def test_the_page_of_no_demo(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "demo_page.py"), str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and done.stderr == f"demo_page.py: {tmp_path}: holds no demo; run make demo\n"
 
 
 def test_sample_with_python(run: Path, tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from actprompt.models.action_model import ActionModel
 from actprompt.models.visual_branch import Head
 from actprompt.skeleton.captions import Captioner
 from actprompt.skeleton.trajectory import TrajectoryEncoder
-from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
+from icube_common.io.model_card import ModelCard
 from icube_common.io.pretrained import ModelFormat
 from icube_common.prompts import PromptLearner
 from icube_common.tabular import TabularBranch
@@ -129,12 +129,25 @@ def _card(model: ActionModel, description: Mapping[str, Any]) -> str:
     if model.calibration.rows:
         temperature, rows = model.calibration.temperature, model.calibration.rows
         probabilities = f"temperature {temperature:.3f}, fitted on {rows} held-out clips"
-    warnings = "".join(f"- {warning}\n" for warning in description["warnings"]) or "- none\n"
-    return (
-        f"# Action recognition: {description['data']['title']}\n\n"
-        f"Made by actprompt. Classifies {len(model.labels)} actions by cosines with class prompts, from "
-        f"{', '.join(used)}.\n\n"
-        f"Backbone: {model.vlm.origin}. Trained on {trained['clips']} clips of {len(trained['subjects'])} people or "
-        f"groups. Probabilities: {probabilities}.\n\nWarnings:\n\n{warnings}\n"
-        f"Actions: {', '.join(model.labels)}\n\n```yaml\n{config_to_yaml(model.config)}```\n"
-    )
+    data = description["data"]
+    return ModelCard(
+        title=f"Action recognition: {data['title']}",
+        library="actprompt",
+        pipeline_tag="video-classification",
+        tags=("action-recognition", "prompt-learning"),
+        details=(
+            f"Classifies {len(model.labels)} actions by cosines with class prompts, from {', '.join(used)}. Backbone, "
+            f"frozen and not part of the model: {model.vlm.origin}. Probabilities: {probabilities}.\n\n"
+            f"Actions: {', '.join(model.labels)}"
+        ),
+        intended="Research: recognition of these actions in short videos of one person, for assistive robots.",
+        excluded="surveillance, identification of people, and decisions about a person without another person's check.",
+        data=f"{trained['clips']} clips of {len(trained['subjects'])} people or groups.",
+        limits=(
+            *description["warnings"],
+            "Other people, rooms and cameras than those of the training may be recognised less well.",
+            "An action outside the list gets one of its names, unless its probability is below the threshold.",
+        ),
+        command="actprompt evaluate RUN --data OTHER --out EVAL",
+        config=model.config,
+    ).to_markdown()

@@ -23,8 +23,8 @@ from debian_mri.models.image_branch import ImageBranch
 from debian_mri.models.mri_model import MriModel
 from debian_mri.models.selective_prediction import Abstention
 from debian_mri.models.slice_pooling import CustomPooling, Pooling
-from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
+from icube_common.io.model_card import ModelCard
 from icube_common.io.pretrained import ModelFormat
 from icube_common.prompts import PromptLearner
 from icube_common.tabular import TabularBranch
@@ -176,13 +176,26 @@ def _card(model: MriModel, description: Mapping[str, Any]) -> str:
         used.append(f"biomarkers ({', '.join(model.biomarkers.names)})")
     if model.variables is not None:
         used.append(f"clinical variables ({', '.join(model.variables.names)})")
-    warnings = "".join(f"- {note}\n" for note in (*description["disclaimers"], *description["warnings"])) or "- none\n"
-    simulated = "Trained on simulated scans, not on scans of people.\n\n" if description["data"]["simulated"] else ""
-    return (
-        f"# Brain MRI: {description['data']['title']}\n\n{RESEARCH_ONLY}\n\n{simulated}"
-        f"Made by debian_mri. Classifies {', '.join(model.labels)} by a sum of named contributions from "
-        f"{'; '.join(used)}. Trained on {len(trained['ids'])} scans of {len(trained['subjects'])} people.\n\n"
-        f"Probabilities: temperature {model.calibration.temperature:.3f}, fitted on {model.calibration.rows} scans of "
-        f"people outside the training folds. Abstains below a confidence of {model.abstention.threshold:.3f}.\n\n"
-        f"Warnings:\n\n{warnings}\n```yaml\n{config_to_yaml(model.config)}```\n"
-    )
+    simulated = " Trained on simulated scans, not on scans of people." if description["data"]["simulated"] else ""
+    return ModelCard(
+        title=f"Brain MRI: {description['data']['title']}",
+        library="debian_mri",
+        pipeline_tag="image-classification",
+        tags=("medical-imaging", "brain-mri", "explainability"),
+        notice=f"**{RESEARCH_ONLY}**{simulated}",
+        details=(
+            f"Classifies {', '.join(model.labels)} by a sum of named contributions from {'; '.join(used)}.\n\n"
+            f"Probabilities: temperature {model.calibration.temperature:.3f}, fitted on {model.calibration.rows} scans "
+            f"of people outside the training folds. Abstains below a confidence of {model.abstention.threshold:.3f}."
+        ),
+        intended="Research on groups of people whose scans were made and prepared as those of the training.",
+        excluded="clinical use: diagnosis, prognosis or treatment of any person.",
+        data=f"{len(trained['ids'])} scans of {len(trained['subjects'])} people.",
+        limits=(
+            *description["disclaimers"],
+            *description["warnings"],
+            "Other scanners, sequences, ages and mixtures of diseases than those of the training are untested.",
+        ),
+        command="debian-mri evaluate RUN --data OTHER --out EVAL",
+        config=model.config,
+    ).to_markdown()

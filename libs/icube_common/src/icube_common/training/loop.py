@@ -289,7 +289,7 @@ def _record_start(state: TrainingState, resumed_from: int | None) -> None:
 
 def _progress_bar(state: TrainingState, progress: Progress, name: str) -> Any:
     # `disable` is only passed where it is True: TQDM_DISABLE rules otherwise
-    silent = {} if state.accelerator.is_main_process else {"disable": True}
+    silent: dict[str, Any] = {} if state.accelerator.is_main_process else {"disable": True}
     return progress_bar(
         total=state.config.max_steps,
         initial=progress.step,

@@ -63,7 +63,7 @@ def demo(out: str | Path, *, steps: int | None = None, overwrite: bool = False) 
         out / "run",
         out / "samples",
         SampleOptions(per_action=2, steps=10, guidance=2.5),
-        formats=("bvh", "npz", "gif"),
+        formats=("bvh", "npz", "gif", "html"),
         overwrite=overwrite,
     )
     animations = [row["files"]["gif"] for row in samples["samples"]]

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from icube_common.config import config_to_dict, config_to_yaml
+from icube_common.config import config_to_dict
 from icube_common.errors import InputError
 from icube_common.training import StepRandom, TrainingResult, check_start, finish_run, fit, training_report
 from motiondiff.config import ActorConfig, ActorLossConfig
@@ -22,6 +22,7 @@ from motiondiff.models.losses import motion_losses
 from motiondiff.models.representation import MotionRepresentation
 from motiondiff.pipelines.actor import ActorGenerator
 from motiondiff.training.diffusion import fit_representation, open_data_run, save_model
+from motiondiff.training.model_cards import actor_card
 
 # batches are padded to a multiple of this: a library that compiles kernels by size (oneDNN) then meets few sizes
 FRAME_STEP = 40
@@ -119,16 +120,6 @@ def train_actor(
     generator = ActorGenerator(vae.to("cpu"), representation.to("cpu"))
     return finish_run(
         TrainingResult(run=run, model=vae, fit=result),
-        save=lambda folder: save_model(folder, generator, _card(store, config, result.steps)),
+        save=lambda folder: save_model(folder, generator, actor_card(store, config, result.steps)),
         report=lambda: training_report(run, result, subtitle=f"ACTOR, {store.path.name}"),
-    )
-
-
-def _card(store: MotionStore, config: ActorConfig, steps: int) -> str:
-    """Markdown for ``model/README.md``."""
-    simulated = "**Trained on simulated motions, not on recordings of people.**\n\n"
-    simulated = simulated if store.header.get("simulated") else ""
-    return (
-        f"# ACTOR\n\n{simulated}Petrovich, Black and Varol, ICCV 2021, written from the paper. Trained for {steps} "
-        f"steps on data `{store.fingerprint[:16]}`.\n\n```yaml\n{config_to_yaml(config)}```\n"
     )

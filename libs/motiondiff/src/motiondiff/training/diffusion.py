@@ -38,6 +38,7 @@ from motiondiff.pipelines.sampling import MODEL_FORMAT
 from motiondiff.training.copy_test import FILE as COPY_TEST
 from motiondiff.training.copy_test import copy_test
 from motiondiff.training.diffusion_loss import DiffusionLoss, make_noise_schedule
+from motiondiff.training.model_cards import model_card
 from motiondiff.training.report import run_report
 
 logger = logging.getLogger(__name__)
@@ -208,27 +209,6 @@ def check_same_run(run: RunFolder, store: MotionStore, config: MotionDiffConfig)
                     f"{section}.{key}={value}: {run.path} was trained with {before[section][key]}; resume with the "
                     f"same value (--config {run.config}) or start a new run"
                 )
-
-
-def model_card(store: MotionStore, config: MotionDiffConfig, steps: int, encoder: TextEncoder | None = None) -> str:
-    """Markdown for ``model/README.md``: what the model was trained on, and how."""
-    info = store.info()
-    simulated = "**Trained on simulated motions, not on recordings of people.**\n\n" if info["simulated"] else ""
-    actions = ", ".join(f"{name} ({count})" for name, count in info["actions"].items()) or "none"
-    texts = ""
-    if encoder is not None:
-        untrained = "" if encoder.facts["trained"] else "**untrained: its embeddings mean nothing**, "
-        texts = (
-            f"Texts by the frozen encoder `{encoder.names['encoder']}` ({untrained}fingerprint "
-            f"`{encoder.facts['fingerprint'][:16]}`), which is not part of the model.\n\n"
-        )
-    return (
-        f"# Motion diffusion model\n\n{simulated}"
-        f"Trained for {steps} steps on {info['splits'].get('train', 0)} clips ({store.fps:g} fps, {info['joints']} "
-        f"joints, data fingerprint `{store.fingerprint[:16]}`).\n\n"
-        f"Actions (clips in all splits): {actions}\n\n{texts}"
-        f"```yaml\n{config_to_yaml(config)}```\n"
-    )
 
 
 def train(

@@ -20,7 +20,7 @@ import torch
 from diffusers import LCMScheduler
 from torch import Tensor
 
-from icube_common.config import config_to_yaml, load_config
+from icube_common.config import load_config
 from icube_common.errors import InputError
 from icube_common.io.runs import read_json
 from icube_common.training import StepRandom, TrainingResult, check_start, finish_run, fit, training_report
@@ -39,6 +39,7 @@ from motiondiff.pipelines.sampling import is_distilled, load_pipeline
 from motiondiff.schedulers import make_scheduler
 from motiondiff.training.diffusion import TEXT_CACHE, check_same_data, embed_captions, open_data_run, save_model
 from motiondiff.training.diffusion_loss import sample_conditions
+from motiondiff.training.model_cards import distilled_card
 
 logger = logging.getLogger(__name__)
 
@@ -225,11 +226,7 @@ def distill(
         resume=resume,
     )
     pipeline = MotionDiffusionPipeline(result.model.to("cpu").eval(), teacher.representation.to("cpu"), scheduler)
-    card = (
-        f"# Motion diffusion model for 1 to 4 steps\n\nDistilled in {result.steps} steps from a model trained on data "
-        f"`{store.fingerprint[:16]}`, with guidance {config.guidance:g} folded in.\n\n"
-        f"```yaml\n{config_to_yaml(config)}```\n"
-    )
+    card = distilled_card(store, config, result.steps, config.guidance)
     facts = {"teacher": str(run), "guidance": config.guidance}
     return finish_run(
         TrainingResult(run=folder, model=pipeline.denoiser, fit=result, facts=facts),
