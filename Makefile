@@ -22,8 +22,8 @@ help:  ## this list
 dev: $(STAMP)  ## install the four libraries, editable, with the tools for tests, lint and types
 
 demo: $(STAMP)  ## run the main job of every library on simulated data, into demo/, and make a page of it
-	@echo 'Three demos on simulated data, no network and no GPU: motion (about 3 minutes on two idle CPU cores),'
-	@echo 'video (about 1 minute), brain MRI (about 3 minutes). They end with demo/index.html, a page of all results.'
+	@echo 'Three demos on simulated data, no network and no GPU: motion (about 2 minutes on two idle CPU cores),'
+	@echo 'video (1 to 2 minutes), brain MRI (under 3 minutes). They end with demo/index.html, a page of all results.'
 	$(BIN)/motiondiff demo --out demo/motiondiff --overwrite
 	$(BIN)/actprompt demo --out demo/actprompt --overwrite
 	$(BIN)/debian-mri demo --out demo/debian_mri --overwrite

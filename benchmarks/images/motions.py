@@ -41,7 +41,7 @@ def save(frames: list[Image.Image], out: Path) -> None:
     """One palette for all frames, so that unchanged parts cost nothing."""
     palette = frames[len(frames) // 2].quantize(48, dither=Image.Dither.NONE)
     colours = np.array(palette.getpalette()).reshape(-1, 3)
-    colours[colours.min(1).argmax()] = 255  # the background is white, not nearly white
+    colours[colours.min(1) >= 248] = 255  # Pillow looks colours up coarsely: no near white beside the white background
     palette.putpalette(colours.flatten().tolist())
     small = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     duration = 1000 // FRAMES_PER_SECOND
