@@ -168,6 +168,7 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         conditions: Conditions,
         mask: Bool[Tensor, "B T"] | None = None,
         inpainting: Float[Tensor, "B T 2*D"] | None = None,
+        components: Components | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Predict the clean features.
 
@@ -178,6 +179,7 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
             mask: True where a frame belongs to the clip, False where it is padding; None when none is padded. Padding
                 neither receives nor gives attention that counts: each clip gets what it would get alone.
             inpainting: the conditioned parts, by `motiondiff.models.inpainting.inpainting_input`.
+            components: the cosine components for these actions and this mask, where the caller has them.
         """
         valid = mask if mask is not None else sample.new_ones(sample.shape[:2], dtype=torch.bool)
         sample = sample.masked_fill(~valid[..., None], 0.0)  # NaN times an attention weight of 0 would still be NaN
@@ -188,17 +190,18 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         noise = noise_deviation(self.cumulative, timestep)
         # in float32: the rounding of half precision is noise, too
         with torch.autocast(sample.device.type, enabled=False):
-            scalings = Preconditioning(
-                Components.of(self.spectrum.float()[conditions.action - NULL], valid), noise.float()
-            )
+            if components is None:
+                components = Components.of(self.spectrum.float()[conditions.action - NULL], valid)
+            scalings = Preconditioning(components, noise.float())
             noisy = sample.float() * (1 + scalings.noise**2).sqrt()
             if inpainting is not None:  # the filter's motions lie around the interpolation between conditioned parts
                 expected = inpainting[..., : sample.shape[-1]].float().masked_fill(~valid[..., None], 0.0)
                 noisy = noisy - expected
-            inputs = scalings.network_input(noisy)
+            noisy_components = components.dct(noisy)
+            inputs = scalings.network_input(noisy, noisy_components)
         output = self.network(inputs.to(sample.dtype), timestep, conditions, valid, inpainting)
         with torch.autocast(sample.device.type, enabled=False):
-            clean = scalings.clean(noisy, output.float())
+            clean = scalings.clean(noisy_components, output.float())
             return clean if inpainting is None else clean + expected
 
     def network(

@@ -75,16 +75,19 @@ class DiffusionLoss:
         conditions = sample_conditions(batch, self.representation, self.config, self.hide_action, random)
         cumulative = self.schedule.alphas_cumprod.to(features.device)
         noisy = self.schedule.add_noise(clean, noise, timesteps)
+        options: dict[str, Components] = {}
+        if self.spectrum is not None:
+            spectra = self.spectrum.to(features.device)[conditions.action - NULL]
+            options["components"] = Components.of(spectra, mask)
         if self.config.inpainting_probability > 0:
             conditioned = sample_inpainting_mask(
                 random, mask, self.representation.parents, self.config.inpainting_probability
             )
-            predicted = model(
-                noisy, timesteps, conditions, mask, inpainting_input(clean, conditioned, self.representation.config.fps)
-            )
+            inpainting = inpainting_input(clean, conditioned, self.representation.config.fps)
+            predicted = model(noisy, timesteps, conditions, mask, inpainting, **options)
             frames = loss_frames(mask, conditioned)
         else:
-            predicted, frames = model(noisy, timesteps, conditions, mask), mask
+            predicted, frames = model(noisy, timesteps, conditions, mask, **options), mask
         with torch.autocast(features.device.type, enabled=False):
             if self.config.losses == "mdm":
                 terms = mdm_losses(predicted, clean, frames, batch["offsets"], self.representation)
@@ -92,9 +95,8 @@ class DiffusionLoss:
                 gamma = self.config.min_snr_gamma
                 weights = min_snr_weights(cumulative[timesteps], gamma) if gamma else None
                 terms = motion_losses(predicted, clean, frames, batch["offsets"], self.representation, weights)
-                if self.spectrum is not None:
-                    components = Components.of(self.spectrum.to(features.device)[conditions.action - NULL], mask)
-                    scalings = Preconditioning(components, noise_deviation(cumulative, timesteps))
+                if options:
+                    scalings = Preconditioning(options["components"], noise_deviation(cumulative, timesteps))
                     terms["simple"] = scalings.loss(predicted.float(), clean, frames)
         return {"loss": torch.stack([self.weights[name] * value for name, value in terms.items()]).sum(), **terms}
 
