@@ -22,7 +22,7 @@ from icube_common.io.runs import RunFolder, read_json
 from icube_common.training import StepRandom
 from icube_common.training.sampler import SampleRef
 from motiondiff.config import DataConfig, DiffusionConfig, MotionDiffConfig
-from motiondiff.data.dataset import MotionDataset, collate
+from motiondiff.data.dataset import MotionDataset, collate, to_common_frame
 from motiondiff.data.prepare import PrepareOptions, write_store
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_clips
@@ -30,8 +30,8 @@ from motiondiff.models.conditioning import NULL, Conditions
 from motiondiff.models.denoiser import MotionDenoiser
 from motiondiff.models.representation import MotionRepresentation
 from motiondiff.models.spectrum import BANDS
-from motiondiff.training.diffusion import train, training_spectrum
-from motiondiff.training.diffusion_loss import DiffusionLoss, make_noise_schedule
+from motiondiff.training.diffusion import fit_representation, train, training_spectrum
+from motiondiff.training.diffusion_loss import DiffusionLoss, batch_conditions, make_noise_schedule
 
 ConfigMaker = Callable[..., MotionDiffConfig]
 WEIGHTS = Path("model", "denoiser", "diffusion_pytorch_model.safetensors")
@@ -278,8 +278,8 @@ def test_errors_weigh_by_the_noise_of_their_clip(store: MotionStore, representat
     clean = representation.normalise(batch["features"]) * batch["mask"][..., None]
     per_clip = ((clean**2).mean(-1).sum(1)) / batch["mask"].sum(1)
     cumulative = step.schedule.alphas_cumprod[model.given[1]]
-    weights = (cumulative / (1 - cumulative)).clamp(0.05, 5)
-    assert weights.min() < 0.1 and weights.max() == 5
+    weights = (cumulative / (1 - cumulative)).clamp(0.5, 5)
+    assert weights.min() == 0.5 and weights.max() == 5
     assert terms[5.0]["simple"].item() == pytest.approx((per_clip * weights).mean().item(), rel=1e-4)
 
 
@@ -303,6 +303,31 @@ def test_the_loss_on_features_is_in_units_of_the_spectrum(
     assert step(denoiser, batch, draws)["simple"].item() == pytest.approx(1, abs=0.2)
     perfect = Recorder(representation.normalise(batch["features"]) * batch["mask"][..., None])
     assert step(perfect, batch, StepRandom(0, 0, 0, rows=slice(0, 160), total=160))["simple"] == 0
+
+
+def test_spectra_of_the_other_preconditionings(store: MotionStore, representation: MotionRepresentation) -> None:
+    clips, data = store.select("train"), DataConfig(max_frames=32, min_frames=8, crop_probability=0.0)
+    of_actions, shared, edm = (
+        training_spectrum(store, clips, data, representation, kind) for kind in ("spectral", "spectral_shared", "edm")
+    )
+    assert torch.equal(shared, of_actions[:1].expand_as(shared))
+    # one deviation of a feature for all frequencies: that of its values
+    assert torch.equal(edm[:, 1:], edm[:1, 1:2].expand_as(edm[:, 1:]))
+    frames = torch.cat([representation.normalise(torch.from_numpy(to_common_frame(store.frames(int(clip), 0, 32))))
+                        for clip in clips])  # fmt: skip
+    torch.testing.assert_close(edm[0, 1, :3], frames.square().mean(0).sqrt()[:3], rtol=0.2, atol=0.05)
+    assert (edm[0, 0] <= edm[0, 1]).all()
+
+
+def test_the_denoiser_may_have_no_gates(store: MotionStore) -> None:
+    windows = MotionDataset(store, store.select("train"), DataConfig(max_frames=32, min_frames=8))
+    made = MotionDenoiser.for_dataset(windows, width=16, num_layers=1, num_heads=2, gates=False)
+    assert made.predict.out_features == windows.feature_size
+    batch = collate([windows[SampleRef(index, 0)] for index in range(3)])
+    representation = fit_representation(store, windows.clips, windows.config)
+    conditions = batch_conditions(batch, representation)
+    clean = made(batch["features"], torch.tensor(500), conditions, batch["mask"])
+    assert clean.shape == batch["features"].shape and clean.isfinite().all()
 
 
 def test_conditions_are_dropped_together_as_well(store: MotionStore, representation: MotionRepresentation) -> None:

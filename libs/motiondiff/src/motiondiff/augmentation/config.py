@@ -82,9 +82,16 @@ def unused_keys(config: TrialConfig) -> dict[str, str]:
     if not config.text.enabled:
         unused |= {key: "text.enabled=false" for key in _TEXT_KEYS}
     if config.model.architecture == "mdm":
-        unused |= dict.fromkeys(("model.preconditioning", "model.convolution"), "model.architecture=mdm")
+        names = ("model.preconditioning", "model.convolution", "model.gates", "diffusion.spectral_exponent")
+        unused |= dict.fromkeys(names, "model.architecture=mdm")
+    elif config.model.preconditioning == "none":
+        unused |= dict.fromkeys(("model.gates", "diffusion.spectral_exponent"), "model.preconditioning=none")
     if config.diffusion.losses == "mdm":
-        unused |= dict.fromkeys(("diffusion.min_snr_gamma", "diffusion.weight_root"), "diffusion.losses=mdm")
+        unused |= dict.fromkeys(
+            ("diffusion.min_snr_gamma", "diffusion.min_snr_floor", "diffusion.weight_root"), "diffusion.losses=mdm"
+        )
+    elif not config.diffusion.min_snr_gamma:
+        unused |= {"diffusion.min_snr_floor": "diffusion.min_snr_gamma=0"}
     return unused
 
 

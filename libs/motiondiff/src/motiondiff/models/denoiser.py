@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from icube_common.errors import InputError
+from motiondiff.config import PRECONDITIONINGS
 from motiondiff.models.conditioning import NULL, ConditionEmbedding, Conditions
 from motiondiff.models.spectrum import BANDS, GATES, Components, Preconditioning, noise_deviation
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 # packed tokens come in multiples of this
 PACKING_STEP = 256
-PRECONDITIONINGS = ("spectral", "none")
 
 
 class MotionDenoiser(ModelMixin, ConfigMixin):
@@ -55,7 +55,10 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         text_size: S, numbers of a text's embedding; 0: no text condition.
         text_encoder: what the texts were embedded with: `motiondiff.models.text_encoder.TextEncoder.facts`.
         preconditioning: ``spectral``: the network corrects a Wiener filter of the training motions' spectrum
-            (`motiondiff.models.spectrum`); ``none``: it predicts the clean motion itself, as MDM's does.
+            (`motiondiff.models.spectrum`), of each action; ``spectral_shared``: of all actions; ``edm``: with the same
+            standard deviation for all frequencies; ``none``: it predicts the clean motion itself, as MDM's does.
+        gates: outputs of the network for the noisy motion itself, by part of the spectrum
+            (`motiondiff.models.spectrum.Preconditioning.clean`).
         convolution: frames of a depthwise convolution along time in every layer, an odd number; 0: none.
         num_train_timesteps: length of the noise schedule.
 
@@ -85,6 +88,7 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         text_encoder: dict[str, Any] | None = None,
         preconditioning: str = "spectral",
         convolution: int = 7,
+        gates: bool = True,
         num_train_timesteps: int = 1000,
     ) -> None:
         super().__init__()
@@ -94,7 +98,7 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
             raise ValueError(f"model.convolution={convolution}: must be odd, or 0")
         if preconditioning not in PRECONDITIONINGS:
             raise ValueError(f"model.preconditioning={preconditioning}: must be one of {', '.join(PRECONDITIONINGS)}")
-        self.spectral = preconditioning == "spectral"
+        self.spectral = preconditioning != "none"
         if self.spectral:
             # of the training motions and of the noise schedule: `set_preconditioning`; until then white motions
             self.register_buffer("spectrum", torch.ones(1 + len(actions), BANDS + 1, feature_size))
@@ -114,7 +118,7 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
             [TransformerLayer(width, num_heads, feedforward, dropout, convolution) for _ in range(num_layers)]
         )
         self.norm = nn.LayerNorm(width)
-        self.predict = nn.Linear(width, feature_size * (1 + len(GATES) if self.spectral else 1))
+        self.predict = nn.Linear(width, feature_size * (1 + len(GATES) if self.spectral and gates else 1))
         nn.init.zeros_(self.predict.weight)
         nn.init.zeros_(self.predict.bias)
 

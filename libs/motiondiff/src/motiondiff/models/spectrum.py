@@ -34,8 +34,6 @@ GATES = (0.012, 0.035, 0.1, 0.3)
 """Cycles per frame at the middle of the parts of the spectrum that the network gates."""
 SHRINKAGE = 2.0
 """Clips of the general spectrum that an action's own counts besides its clips."""
-LOSS_EXPONENT = 0.5
-"""Weight of a component in the loss: its deviation to this power."""
 
 
 @lru_cache(maxsize=1024)
@@ -196,31 +194,36 @@ class Preconditioning:
     def clean(self, components: Float[Tensor, "B T D"], output: Float[Tensor, "B T (G+1)*D"]) -> Float[Tensor, "B T D"]:
         """The clean motion from the components of the noisy one and the network's output.
 
-        The first D numbers of a frame are EDM's output. The others are gates for the noisy motion itself at unit
-        deviation, part by part of the spectrum: a calm motion needs more of the noise removed than the average of
-        the training motions does. A gate of -1 removes a component that is as strong as the noise, -s / n any other.
+        The first D numbers of a frame are EDM's output. The others, where there are any, are gates for the noisy
+        motion itself at unit deviation, part by part of the spectrum: a calm motion needs more of the noise removed
+        than the average of the training motions does. A gate of -1 removes a component that is as strong as the noise,
+        -s / n any other.
         """
         correction, *gates = output.split(components.shape[-1], dim=-1)
         skip = (self.components.deviation * self.scale_in) ** 2
         corrected = components * skip + self.output_scale * self.components.dct(correction)
         clean = self.components.idct(corrected)
         white = components * self.output_scale * self.scale_in
-        for part, (gate, count) in enumerate(zip(gates, self.components.counts, strict=True)):
+        for part, (gate, count) in enumerate(zip(gates, self.components.counts, strict=False)):
             lowest = white[:, :count] * self.components.parts[:, :count, part, None]
             clean = torch.addcmul(clean, gate, self.components.transform[:, :count].mT @ lowest)
         return clean
 
     def loss(
-        self, predicted: Float[Tensor, "B T D"], target: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]
+        self,
+        predicted: Float[Tensor, "B T D"],
+        target: Float[Tensor, "B T D"],
+        mask: Bool[Tensor, "B T"],
+        exponent: float = 1.0,
     ) -> Float[Tensor, ""]:
         """Squared error in units of `output_scale`: 1 for the Wiener filter alone.
 
         EDM's weight, ``1 / c_out^2`` (section 5), for every component, times the component's deviation to the power of
-        `LOSS_EXPONENT`, since otherwise the sensor's noise would weigh as much as the movement; a constant component
+        ``exponent``, since otherwise the sensor's noise would weigh as much as the movement; a constant component
         weighs 0.
         """
         deviation = self.components.deviation
-        weight = deviation.clamp(min=0.03) ** LOSS_EXPONENT * (deviation > CONSTANT) * mask[..., None]
+        weight = deviation.clamp(min=0.03) ** exponent * (deviation > CONSTANT) * mask[..., None]
         error = self.components.dct((predicted - target) * mask[..., None]) / self.output_scale.clamp(min=1e-4)
         return ((error**2 * weight).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1e-8)).mean()
 

@@ -93,11 +93,11 @@ class DiffusionLoss:
                 terms = mdm_losses(predicted, clean, frames, batch["offsets"], self.representation)
             else:
                 gamma = self.config.min_snr_gamma
-                weights = min_snr_weights(cumulative[timesteps], gamma) if gamma else None
+                weights = min_snr_weights(cumulative[timesteps], gamma, self.config.min_snr_floor) if gamma else None
                 terms = motion_losses(predicted, clean, frames, batch["offsets"], self.representation, weights)
                 if options:
                     scalings = Preconditioning(options["components"], noise_deviation(cumulative, timesteps))
-                    terms["simple"] = scalings.loss(predicted.float(), clean, frames)
+                    terms["simple"] = scalings.loss(predicted.float(), clean, frames, self.config.spectral_exponent)
         return {"loss": torch.stack([self.weights[name] * value for name, value in terms.items()]).sum(), **terms}
 
 
