@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
@@ -19,17 +19,17 @@ import numpy as np
 from tqdm import tqdm
 
 from icube_common.config import config_to_dict, config_to_yaml
+from icube_common.data.processes import take_shard
 from icube_common.errors import InputError
 from icube_common.evaluation.metrics import find_metric
-from icube_common.experiments.runner.executors import InlineExecutor, run_each
 from icube_common.experiments.runner.study import open_study
 from icube_common.experiments.runner.trial_run import (
     Outcome,
     Run,
     TrialRun,
     TrialRunResult,
-    execute_trial_run,
     read_result,
+    run_cells,
     trial_run_folder,
 )
 from motiondiff.augmentation.config import StudyConfig
@@ -42,6 +42,7 @@ from motiondiff.data.clips import ClipSet
 from motiondiff.data.store import MotionStore
 from motiondiff.recognition.train_and_test import classifier_predictions
 from motiondiff.recognition.training import fit_classifier
+from motiondiff.results import Results
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def augmentation_study(
     config: StudyConfig | None = None,
     *,
     executor: Executor | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     retry_failed: bool = False,
     overwrite: bool = False,
 ) -> StudySummary:
@@ -69,7 +70,7 @@ def augmentation_study(
         out: the study's folder; an existing study is resumed.
         config: fractions, seeds, generators, filter.
         executor: where cells run; by default in this process.
-        workers: how many cells run at the same time.
+        workers: how many cells run at the same time; by default as many as the executor has.
         retry_failed: run cells again that failed.
         overwrite: delete the study that is there and start afresh.
 
@@ -80,27 +81,8 @@ def augmentation_study(
     config = config or StudyConfig()
     store = MotionStore(data)
     real, test = split_real_and_test(store, config.test_subjects)
-    check_distinct_subsets(store, real, config.fractions, config.subset_seed)
-    fixed = {"data": store.fingerprint, "config": _asked(config)}
-    free = {"seeds": config.seeds, "fractions": config.fractions, "methods": config.methods}
-    with open_study(out, kind="augmentation", fixed=fixed, free=free, resume=True, overwrite=overwrite) as folder:
-        where = folder.absolute()
-        bind: dict[str, Any] = {"data": str(Path(data).absolute()), "config": config}
-        sources = [
-            _cell(where, source_name(fraction, method), {"fraction": fraction, "method": method}, 0, "passed")
-            for fraction in config.fractions
-            for method in config.methods
-        ]
-        made = _run_all(functools.partial(run_source, **bind), sources, executor, workers, retry_failed, "generators")
-        broken = {name for (name, _), result in made.items() if result.error is not None}
-        cells = [
-            _cell(where, row.name, row.settings(), seed, METRIC)
-            for seed in range(config.seeds)  # seed by seed: a study that is stopped early has every row
-            for row in study_arms(config)
-            if not row.method or source_name(row.fraction, row.method) not in broken
-        ]
-        run_row = functools.partial(run_arm, study=str(where), **bind)
-        results = _run_all(run_row, cells, executor, workers, retry_failed, "classifiers")
+    with open_study(out, **_identity(store, real, config), resume=True, overwrite=overwrite) as folder:
+        made, results = _run_study(folder.absolute(), data, config, executor, workers, retry_failed, (0, 1))
         if all(result.error is not None for result in results.values()):
             first = next(iter(results.values()))
             raise InputError(f"{folder}: all {len(results)} classifiers failed, {first.name}: {first.error}")
@@ -108,6 +90,88 @@ def augmentation_study(
         write_report(summary)
     logger.info("%s: %d real clips in the pool, %d test clips", folder, len(real), len(test))
     return summary
+
+
+def augmentation_study_shard(
+    data: str | Path,
+    out: str | Path,
+    shard: tuple[int, int],
+    config: StudyConfig | None = None,
+    *,
+    executor: Executor | None = None,
+    workers: int | None = None,
+    retry_failed: bool = False,
+) -> Results:
+    """Run a part of `augmentation_study`: some of its generators, and the classifiers that need no other.
+
+    Several parts may run at once, on machines that share the folder; `augmentation_study` on the same folder joins
+    them and runs what is missing.
+
+    Args:
+        data: as for `augmentation_study`, and so are the other arguments.
+        out: the study's folder.
+        shard: ``(i, n)``: only each n-th generator, from the i-th on (from 0).
+        config: fractions, seeds, generators, filter.
+        executor: where cells run.
+        workers: how many cells run at the same time.
+        retry_failed: run cells again that failed.
+
+    Raises:
+        InputError: no such shard, or as `augmentation_study`.
+    """
+    take_shard((), shard)
+    config = config or StudyConfig()
+    store = MotionStore(data)
+    real, _ = split_real_and_test(store, config.test_subjects)
+    with open_study(out, **_identity(store, real, config), resume=True, overwrite=False, shard=shard) as folder:
+        made, results = _run_study(folder.absolute(), data, config, executor, workers, retry_failed, shard)
+    failed = sum(result.error is not None for result in (*made.values(), *results.values()))
+    return Results(study=str(out), shard=f"{shard[0]}/{shard[1]}", cells=len(made) + len(results), failed=failed)
+
+
+def _identity(store: MotionStore, real: np.ndarray, config: StudyConfig) -> dict[str, Any]:
+    """Kind and settings of a study for `open_study`, checked."""
+    check_distinct_subsets(store, real, config.fractions, config.subset_seed)
+    return {
+        "kind": "augmentation",
+        "fixed": {"data": store.fingerprint, "config": _asked(config)},
+        "free": {"seeds": config.seeds, "fractions": config.fractions, "methods": config.methods},
+    }
+
+
+Trials = dict[tuple[str, int], TrialRunResult]
+
+
+def _run_study(
+    folder: Path,
+    data: str | Path,
+    config: StudyConfig,
+    executor: Executor | None,
+    workers: int | None,
+    retry_failed: bool,
+    shard: tuple[int, int],
+) -> tuple[Trials, Trials]:
+    """Results of a shard's generators, and of its classifiers."""
+    bind: dict[str, Any] = {"data": str(Path(data).absolute()), "config": config}
+    every = [
+        _cell(folder, source_name(fraction, method), {"fraction": fraction, "method": method}, 0, "passed")
+        for fraction in config.fractions
+        for method in config.methods
+    ]
+    sources = take_shard(every, shard)
+    made = _run_all(functools.partial(run_source, **bind), sources, executor, workers, retry_failed, "generators")
+    usable = {name for (name, _), result in made.items() if result.error is None}
+    arms = study_arms(config)
+    # those without a generator of their own are shared out
+    without = take_shard([arm.name for arm in arms if not arm.method], shard)
+    cells = [
+        _cell(folder, row.name, row.settings(), seed, METRIC)
+        for seed in range(config.seeds)  # seed by seed: a study that is stopped early has every row
+        for row in arms
+        if (source_name(row.fraction, row.method) in usable if row.method else row.name in without)
+    ]
+    run_row = functools.partial(run_arm, study=str(folder), **bind)
+    return made, _run_all(run_row, cells, executor, workers, retry_failed, "classifiers")
 
 
 def run_source(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: str, config: StudyConfig) -> Outcome:
@@ -194,8 +258,8 @@ def _cell(study: Path, name: str, settings: Mapping[str, Any], seed: int, metric
 
 
 def _run_all(
-    run: Run, cells: list[TrialRun], executor: Executor | None, workers: int, retry_failed: bool, what: str
-) -> dict[tuple[str, int], TrialRunResult]:
+    run: Run, cells: list[TrialRun], executor: Executor | None, workers: int | None, retry_failed: bool, what: str
+) -> Trials:
     """The results of all cells, those that are there and those that are run now."""
     results: dict[tuple[str, int], TrialRunResult] = {}
     todo = []
@@ -206,12 +270,7 @@ def _run_all(
         else:
             results[cell.name, cell.seed] = earlier
 
-    def calls() -> Iterator[tuple[tuple[str, int], tuple[Any, ...]]]:
-        for cell in todo:
-            yield (cell.name, cell.seed), (run, cell)
-
-    made = run_each(execute_trial_run, calls(), executor or InlineExecutor(), workers)
-    for key, result in tqdm(made, total=len(todo), desc=what, unit="cell"):
+    for key, result in tqdm(run_cells(run, todo, executor, workers), total=len(todo), desc=what, unit="cell"):
         results[key] = result
         if result.error is not None:
             logger.warning("%s, seed %d: failed: %s", result.name, result.seed, result.error)

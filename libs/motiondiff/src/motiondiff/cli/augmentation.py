@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from icube_common import cli
+from icube_common.errors import InputError
 from icube_common.experiments.commands import ablate_command, tune_command
 from motiondiff.augmentation.config import AugmentConfig, FilterConfig, StudyConfig, TrialConfig, unused_keys
 from motiondiff.cli.options import SAMPLER, add_options, config_of, given
@@ -48,30 +49,29 @@ def _augment(args: argparse.Namespace) -> Mapping[str, Any]:
 def _study_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="STORE", help="a prepared store")
     parser.add_argument("--out", required=True, metavar="STUDY", help="the folder to make, or to go on in")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="cells at the same time (default 1)")
+    cli.add_parallel_arguments(parser, "cells")
     parser.add_argument("--retry-failed", action="store_true", help="run cells again that failed")
     parser.add_argument("--overwrite", action="store_true", help="delete the study that is there and start afresh")
 
 
 def _study(args: argparse.Namespace) -> Mapping[str, Any]:
     config = config_of(args, StudyConfig)
-    from icube_common.experiments.runner.executors import open_executor
-    from motiondiff.augmentation.study import augmentation_study
+    from icube_common.data.processes import open_executor, parse_shard
+    from motiondiff.augmentation.study import augmentation_study, augmentation_study_shard
 
-    with open_executor(args.workers) as (executor, workers):
-        summary = augmentation_study(
-            args.data,
-            args.out,
-            config,
-            executor=executor,
-            workers=workers,
-            retry_failed=args.retry_failed,
-            overwrite=args.overwrite,
-        )
-    return summary.to_dict()
+    shard = parse_shard(args.shard)
+    if shard[1] > 1 and args.overwrite:
+        raise InputError(f"--overwrite --shard {args.shard}: would delete the other parts; delete {args.out} first")
+    with open_executor(args.workers, args.dask) as (executor, workers):
+        common = {"executor": executor, "workers": workers, "retry_failed": args.retry_failed}
+        if shard[1] > 1:
+            return augmentation_study_shard(args.data, args.out, shard, config, **common)
+        return augmentation_study(args.data, args.out, config, overwrite=args.overwrite, **common).to_dict()
 
 
 def _render_study(result: Mapping[str, Any]) -> str:
+    if "shard" in result:
+        return cli.render_table(result)
     return f"{result['table']}\n{result['report']}"
 
 
