@@ -42,9 +42,10 @@ from debian_mri.imaging.template import Grid
 from debian_mri.imaging.volume_cache import cached_volume, load_volume
 from debian_mri.inference.scan_input import ScanSource
 from debian_mri.models.mri_model import MriModel
+from icube_common.data.manifest import write_rows
 from icube_common.data.processes import WORKER_DIED, InlineExecutor, map_items, take_shard
 from icube_common.errors import InputError
-from icube_common.io.runs import check_output_path, read_json, write_json
+from icube_common.io.runs import atomic_file, check_output_path, read_json, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -141,8 +142,9 @@ def measure_volumes(
 ) -> dict[str, Any]:
     """Measure regional volumes and write ``out``, its JSON file, its planes and ``<out>.regions.csv``.
 
-    The measurements of each scan of a prepared folder are stored beside its preprocessed volume: started again, also
-    after a kill or with another ``out``, only what is missing is measured. Several shards may run at once, on several
+    Scans that cannot be measured, or whose worker process was killed twice, are in ``<out>.rejected.csv``. The
+    measurements of each scan of a prepared folder are stored beside its preprocessed volume: started again, also after
+    a kill or with another ``out``, only what is missing is measured. Several shards may run at once, on several
     machines; they store measurements, and a run without a shard writes the table.
 
     Args:
@@ -186,6 +188,11 @@ def measure_volumes(
     table = table_of(ids, results, atlas)
     table.write(out, overwrite=overwrite)
     write_regions(regions_out, ids, results, overwrite=overwrite)
+    rejected = out.with_suffix(".rejected.csv")
+    rejected.unlink(missing_ok=True)
+    if failed:
+        with atomic_file(rejected) as temporary:
+            write_rows(temporary, ("id", "reason"), sorted(failed.items()))
     marked = [scan for scan, result in zip(ids, results, strict=True) if result.quality["quality"] != "ok"]
     return {
         "out": str(out),

@@ -146,6 +146,7 @@ def _dask_client(address: str) -> Iterator[Any]:
 def _prepare_worker(threads: int) -> None:
     """A worker's share of the cores, unless the user has set it; and its end when the main process ends."""
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    os.environ["TQDM_DISABLE"] = "1"  # the main process shows the progress
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -315,7 +316,8 @@ def map_items(
                 raise InputError(f"{items[key[0]]}: {WORKER_DIED}")
             return [lost(items[key[0]])]
 
-        for (start, _), results in run_each(_work_on, calls, executor, ahead, lost=give_up, split=_single_items):
+        worker: Callable[..., list[Result]] = _work_on
+        for (start, _), results in run_each(worker, calls, executor, ahead, lost=give_up, split=_single_items):
             ready[start] = results
             while first in ready:
                 done = ready.pop(first)

@@ -66,7 +66,7 @@ def ablate_command(
         if shard[1] > 1 and args.overwrite:
             raise InputError(f"--overwrite --shard {args.shard}: would delete the other parts; delete {args.out} first")
         with open_executor(args.workers, args.dask) as (executor, workers):
-            common = {"executor": executor, "workers": workers, "facts": facts}
+            common: dict[str, Any] = {"executor": executor, "workers": workers, "facts": facts}
             common |= options_of(args, "out", "retry_failed", "strict")
             if shard[1] > 1:
                 return ablate_shard(make_run(args), grid, shard=shard, **common)

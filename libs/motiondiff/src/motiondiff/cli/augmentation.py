@@ -27,23 +27,31 @@ def _augment_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="STORE", help="store that RUN was trained on")
     parser.add_argument("--out", required=True, metavar="STORE2", help="store to make")
     add_options(parser, FilterConfig, _FILTER)
+    cli.add_parallel_arguments(parser, "batches of motions")
     parser.add_argument("--render", action="store_true", help="draw STORE2/videos/<class>/<clip>.mp4 as well")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing store")
 
 
 def _augment(args: argparse.Namespace) -> Mapping[str, Any]:
     config = config_of(args, AugmentConfig, *(f"filter.{name}={value}" for name, value in given(args, _FILTER).items()))
+    from icube_common.data.processes import open_executor, parse_shard
+
+    shard = parse_shard(args.shard)
     from motiondiff.augmentation.augment import augment
 
-    return augment(
-        args.run,
-        args.data,
-        args.out,
-        config.filter,
-        classifier=config.classifier,
-        render=args.render,
-        overwrite=args.overwrite,
-    )
+    with open_executor(args.workers, args.dask) as (executor, workers):
+        return augment(
+            args.run,
+            args.data,
+            args.out,
+            config.filter,
+            classifier=config.classifier,
+            render=args.render,
+            overwrite=args.overwrite,
+            executor=executor,
+            workers=workers,
+            shard=shard,
+        )
 
 
 def _study_arguments(parser: argparse.ArgumentParser) -> None:
