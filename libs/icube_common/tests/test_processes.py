@@ -96,7 +96,7 @@ def test_an_error_of_an_item_is_no_death_of_a_worker() -> None:
 
 
 def test_calls_are_drawn_when_they_can_begin() -> None:
-    """What is drawn may depend on the results before it, as in a search."""
+    """Calls may depend on the results before them, as in a search."""
     results: list[int] = []
 
     def calls():  # type: ignore[no-untyped-def]

@@ -35,7 +35,7 @@ def test_two_processes_give_the_losses_of_one(
 
 
 def test_two_processes_resume_each_other(store_path: Path, tmp_path: Path, tiny_config: ConfigMaker) -> None:
-    """Begun by accelerate's launcher, resumed by torchrun: the losses of one process that was never stopped."""
+    """A run of accelerate's launcher, resumed by torchrun, has the losses of one process that was never stopped."""
     config = tiny_config(train={"max_steps": 5, "learning_rate": 1e-3})
     short = dataclasses.replace(config, train=dataclasses.replace(config.train, max_steps=2))
     for name, made in (("config", config), ("short", short)):

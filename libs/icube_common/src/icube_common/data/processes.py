@@ -159,7 +159,7 @@ def _prepare_worker(threads: int) -> None:
 
 
 def executor_size(executor: Executor) -> int:
-    """Number of calls that an executor runs at the same time, 1 where it does not say."""
+    """Number of calls that an executor runs at the same time, 1 where that is unknown."""
     client = getattr(executor, "_client", None)
     if client is not None and hasattr(client, "nthreads"):  # of Dask
         return max(1, sum(client.nthreads().values()))

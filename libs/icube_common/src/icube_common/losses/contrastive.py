@@ -17,7 +17,7 @@ from icube_common.errors import InputError
 
 
 def gather_rows(values: Tensor) -> Tensor:
-    """Rows (N, ...) of all processes of a training, in their order: a loss over pairs sees the whole batch.
+    """Rows (N, ...) of all processes of a training, in their order: for a loss over the pairs of the whole batch.
 
     Every process has the same loss then, and its gradient is that of its own rows times the number of processes: the
     mean over processes, which a distributed training takes, is the gradient of one process with the whole batch. In

@@ -191,7 +191,7 @@ class GlobalDropout(TorchDispatchMode):
 
     Active around a step of a training by several processes on CPUs, where every mask is one in-place Bernoulli draw.
     The rows of the processes follow each other in the first axis; other axes may be padded to another length in each
-    process. A model that packs its rows says where they are in the whole batch (`rows`).
+    process. A model that packs its rows gives their places in the whole batch (`rows`).
     """
 
     _active = False
@@ -215,10 +215,10 @@ class GlobalDropout(TorchDispatchMode):
             return None
         shapes = _gather_shapes(mask)
         longest = int(shapes[:, 1].max())
-        own = torch.zeros(int(shapes[:, 0].max()), longest, dtype=torch.uint8)
-        own[: len(mask), : mask.shape[1]] = mask
-        parts = [torch.empty_like(own) for _ in shapes]
-        dist.all_gather(parts, own)
+        padded = torch.zeros(int(shapes[:, 0].max()), longest, dtype=torch.uint8)
+        padded[: len(mask), : mask.shape[1]] = mask
+        parts = [torch.empty_like(padded) for _ in shapes]
+        dist.all_gather(parts, padded)
         rows = torch.cat([part[:count] for part, count in zip(parts, shapes[:, 0].tolist(), strict=True)])
         return rows.bool(), int(shapes[: dist.get_rank(), 0].sum())
 
@@ -270,7 +270,7 @@ def _gather_shapes(values: Tensor) -> Tensor:
 def seed_global(seed: int, step: int, micro: int, rank: int, device: torch.device) -> None:
     """Seed the generators that ``nn.Dropout`` and the like read; call inside `torch.random.fork_rng`.
 
-    On a CPU the seed is that of one process, as `GlobalDropout` wants it.
+    On a CPU the seed is that of one process, for `GlobalDropout`.
     """
     value = derive_seed(seed, step, micro, rank if device.type == "cuda" else 0, 1)
     torch.default_generator.manual_seed(value)

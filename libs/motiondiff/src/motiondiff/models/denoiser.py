@@ -282,8 +282,8 @@ class Packing:
         places = torch.arange(mask.numel()) if packing.full else packing.places
         index = torch.zeros(mask.numel(), dtype=torch.int64)
         index[places] = torch.arange(len(places))
-        own = torch.arange(self.mask.numel()) if self.full else self.places
-        row, token = own // self.tokens, own % self.tokens
+        tokens = torch.arange(self.mask.numel()) if self.full else self.places
+        row, token = tokens // self.tokens, tokens % self.tokens
         return index[(first + row) * mask.shape[1] + token], len(places)
 
     def pack(self, padded: Float[Tensor, "B N F"]) -> Float[Tensor, "M F"]:
