@@ -199,7 +199,7 @@ class GlobalDropout(TorchDispatchMode):
 
     def __enter__(self) -> GlobalDropout:
         GlobalDropout._active = True
-        return super().__enter__()  # type: ignore[no-any-return]
+        return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
         GlobalDropout._active = False
