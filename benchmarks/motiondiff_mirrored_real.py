@@ -15,10 +15,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+from motiondiff.augmentation.subsets import sample_subset, split_real_and_test
 
 from icube_common.evaluation import mean_interval
 from icube_common.io.runs import write_json
-from motiondiff.augmentation.subsets import sample_subset, split_real_and_test
 from motiondiff.config import ClassifierConfig
 from motiondiff.data.clips import ClipSet
 from motiondiff.data.store import MotionStore

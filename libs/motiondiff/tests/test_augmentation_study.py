@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from motiondiff.augmentation.study_arms import StudyArm, study_arms
+from motiondiff.augmentation.subsets import sample_subset, split_real_and_test, write_subset
 
 from icube_common.errors import InputError
 from icube_common.training import TrainConfig
@@ -18,8 +20,6 @@ from motiondiff.augmentation import study as study_module
 from motiondiff.augmentation.config import FilterConfig, StudyConfig
 from motiondiff.augmentation.filter import MotionFilter
 from motiondiff.augmentation.study import augmentation_study, run_source
-from motiondiff.augmentation.study_arms import StudyArm, study_arms
-from motiondiff.augmentation.subsets import sample_subset, split_real_and_test, write_subset
 from motiondiff.config import ActorConfig, ActorModelConfig, ClassifierConfig, DataConfig, MotionDiffConfig
 from motiondiff.data.store import MotionStore
 from motiondiff.data.store_writer import StoreWriter

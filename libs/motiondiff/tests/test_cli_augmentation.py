@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import Command, as_json, command_fixture
-
 from motiondiff.augmentation.subsets import write_subset
+
 from motiondiff.cli import main
 from motiondiff.data.store import MotionStore
 

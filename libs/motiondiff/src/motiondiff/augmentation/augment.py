@@ -15,7 +15,7 @@ from motiondiff.augmentation.config import FilterConfig
 from motiondiff.augmentation.filter import FilterDecision, MotionFilter, choose
 from motiondiff.augmentation.generators import Generator, load_generator
 from motiondiff.augmentation.videos import render_store
-from motiondiff.config import ClassifierConfig
+from motiondiff.config import MIN_CLIPS, ClassifierConfig
 from motiondiff.data.store import MotionStore
 from motiondiff.data.store_writer import StoreWriter
 from motiondiff.results import Results
@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 ROUNDS = 3
 """Times that a class which falls short is generated for again, unless it is filled."""
 VIDEOS = "videos"
+FACTS = "augment.json"
+CONFIDENCE = "confidence"
+"""Key of `FACTS`: probability of each kept motion's class by the filter's classifier."""
 
 
 def augment(
@@ -37,6 +40,7 @@ def augment(
     *,
     classifier: ClassifierConfig | None = None,
     render: bool = False,
+    fewest: int = MIN_CLIPS,
     overwrite: bool = False,
 ) -> Results:
     """Generate motions of every class, keep those that pass, and write them as a store.
@@ -52,6 +56,7 @@ def augment(
         config: how many, and how strict.
         classifier: settings of the filter's classifier.
         render: also draw each kept motion, into ``videos/<class>/<clip>.mp4``.
+        fewest: training clips that every class must have.
         overwrite: replace an existing ``out``.
 
     Returns:
@@ -66,7 +71,7 @@ def augment(
     store = MotionStore(data)
     check_same_data(run, store)
     generator, kind = load_generator(run, config, store)
-    motion_filter = MotionFilter(store, config, classifier)
+    motion_filter = MotionFilter(store, config, classifier, fewest=fewest)
     motions, decisions = _generate(generator, motion_filter, config)
     actions = [str(motion.action) for motion in motions]
     accepted, filled, left_out = choose(decisions, actions, config.per_class, fill=config.fill)
@@ -108,7 +113,8 @@ def augment(
                 writer.append(replace(motion, source="generated"), placement, clip_id=names[row])
             writer.finish(description=description, rejected=rejected)
         settings = {"filter": config_to_dict(config), "classifier": config_to_dict(classifier)}
-        write_json(folder / "augment.json", {**facts, "settings": settings})
+        confidence = {names[row]: round(decisions[row].confidence, 6) for row in accepted}
+        write_json(folder / FACTS, {**facts, "settings": settings, CONFIDENCE: confidence})
         if render:
             render_store(MotionStore(folder), folder / VIDEOS)
     result = Results({"store": str(out), **facts})
