@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from motiondiff.augmentation.subsets import write_subset
 from other_values import other_values, values
 from safetensors.torch import load_file
 
@@ -25,6 +24,7 @@ from icube_common.experiments.tuning import tune
 from motiondiff.augmentation import experiment
 from motiondiff.augmentation.config import TrialConfig, unused_keys
 from motiondiff.augmentation.experiment import run_trial
+from motiondiff.augmentation.study.subsets import write_subset
 from motiondiff.cli import main
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.prepare import PrepareOptions, write_store

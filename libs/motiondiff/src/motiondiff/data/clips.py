@@ -155,7 +155,7 @@ class ClipSet:
         rows = np.flatnonzero(~self.is_extra)
         if not len(rows) or not has_mirror_images(mode, self.class_names, self.skeleton.names):
             return self
-        codes = mirror_labels(self.class_names, range(len(self.class_names)), "class", "classifier.mirror=always")
+        codes = mirror_labels(self.class_names, range(len(self.class_names)), "action", "classifier.mirror=always")
         images = replace(
             self.take(rows),
             positions=[mirror_positions(self.positions[row], self.skeleton.mirror_indices) for row in rows.tolist()],

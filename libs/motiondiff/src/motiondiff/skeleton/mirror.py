@@ -82,7 +82,7 @@ def has_mirror_images(mode: str, class_names: Sequence[str], joint_names: Sequen
         return False
     if not sides:
         raise InputError("classifier.mirror=always: no joint name has a side (left, right)")
-    codes = mirror_labels(class_names, range(len(class_names)), "class", "classifier.mirror=always")
+    codes = mirror_labels(class_names, range(len(class_names)), "action", "classifier.mirror=always")
     return mode == "always" or bool((codes == np.arange(len(class_names))).all())
 
 

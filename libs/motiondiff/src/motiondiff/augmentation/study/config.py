@@ -25,7 +25,7 @@ METHODS = (MOTIONDIFF, SDEDIT, ACTOR, ACTOR + EQUAL_TIME, MDM, MDM + EQUAL_TIME,
 CONTROL = "control"
 
 _TRAIN = TrainConfig(
-    max_steps=1500,
+    max_steps=1200,
     batch_size=16,
     learning_rate=1e-3,
     warmup_steps=100,
@@ -75,9 +75,11 @@ class StudyConfig(Config):
         [0.1, 0.25, 0.5, 1.0], "shares of the real training clips that subsets hold", gt=0, le=1
     )
     folds: int = option(
-        3, "parts of the people, each of them tested once; 1: test_subjects, or the test split of the store", ge=1
+        3, "parts of the people, each of them tested once; 1, or with test_subjects: a single test set", ge=1
     )
-    test_subjects: list[str] = option([], "subjects of the test set, with folds=1")
+    test_subjects: list[str] = option(
+        [], "subjects of a single test set (default with folds=1: the test split of the store)"
+    )
     subset_seed: int = option(0, "random seed of the subsets of real clips", ge=0)
     seeds: int = option(5, "number of classifier seeds of every row, from 0", ge=1)
     generator_seeds: int = option(2, "number of seeds of every generator, from 0", ge=1)
@@ -125,8 +127,6 @@ class StudyConfig(Config):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise InputError(f"{name}={values}: needs at least one, each once")
-        if self.test_subjects and self.folds > 1:
-            raise InputError(f"test_subjects={self.test_subjects}: are of one fold; set folds=1")
         if CROSS_SET in self.methods and self.pretraining is None:
             raise InputError(f"methods: {CROSS_SET} needs a store of other data sets: set pretraining=STORE")
         if missing := [name for name in self.chosen if name not in self.labels]:

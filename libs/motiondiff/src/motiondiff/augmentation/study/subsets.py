@@ -49,7 +49,7 @@ def people_folds(store: MotionStore, config: StudyConfig) -> list[PeopleFold]:
     Raises:
         InputError: fewer subjects than folds, clips without a subject, or as `split_real_and_test`.
     """
-    if config.folds == 1:
+    if config.folds == 1 or config.test_subjects:
         real, test = split_real_and_test(store, config.test_subjects)
         subjects, styles = (sorted(set(store.names(column, test)) - {""}) for column in ("subject", "style"))
         return [PeopleFold(number=0, people=tuple(subjects or styles), real=real, test=test)]
