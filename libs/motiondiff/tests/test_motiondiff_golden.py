@@ -207,8 +207,9 @@ def test_utkinect_study(run: Command, utkinect: Path, tmp_path: Path) -> None:
     out, quick = tmp_path / "study", ("max_steps=1", "device=cpu", "report_to=none", "batch_size=6")
     words = (
         "fractions=[0.25]", "folds=1", "seeds=2", "generator_seeds=1", "methods=[motiondiff,sdedit,mdm,actor]",
-        "noise_strengths=[0.5]", "mixture.inner_seeds=1", "probe_steps=1", "filter.per_class=1", "filter.oversample_factor=1", "filter.steps=2",
-        "filter.min_confidence=0", *RECOGNISER, *(f"{name}.train.{key}" for name in (OWN, "mdm", "actor") for key in quick),
+        "noise_strengths=[0.5]", "mixture.inner_seeds=1", "probe_steps=1",
+        "filter.per_class=1", "filter.oversample_factor=1", "filter.steps=2", "filter.min_confidence=0", *RECOGNISER,
+        *(f"{name}.train.{key}" for name in (OWN, "mdm", "actor") for key in quick),
     )  # fmt: skip
     config = CONFIGS / "study_utkinect.yaml"
     as_json(run("augmentation-study", "--data", utkinect, "--out", out, "--config", config, *words, "--json"))
