@@ -15,7 +15,7 @@ from icube_common.io.runs import read_json
 from motiondiff.augmentation.augment import augment
 from motiondiff.augmentation.config import FilterConfig
 from motiondiff.augmentation.filter import PHYSICS, TOLERANCE, FilterDecision, MotionFilter, choose, physics_of
-from motiondiff.augmentation.subsets import write_subset
+from motiondiff.augmentation.study.subsets import write_subset
 from motiondiff.config import ClassifierConfig
 from motiondiff.data.clips import ClipSet
 from motiondiff.data.store import MotionStore

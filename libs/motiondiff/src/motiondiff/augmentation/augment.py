@@ -17,7 +17,7 @@ from motiondiff.augmentation.config import FilterConfig
 from motiondiff.augmentation.filter import FilterDecision, MotionFilter, choose
 from motiondiff.augmentation.generators import Batches, Generator, load_generator
 from motiondiff.augmentation.videos import render_store
-from motiondiff.config import ClassifierConfig
+from motiondiff.config import MIN_CLIPS, ClassifierConfig
 from motiondiff.data.store import MotionStore
 from motiondiff.data.store_writer import StoreWriter
 from motiondiff.pipelines.sampling import slug
@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 ROUNDS = 3
 """Times that a class which falls short is generated for again, unless it is filled."""
 VIDEOS = "videos"
+FACTS = "augment.json"
+CONFIDENCE = "confidence"
+"""Key of `FACTS`: probability of each kept motion's class by the filter's classifier."""
 
 
 def augment(
@@ -40,6 +43,7 @@ def augment(
     *,
     classifier: ClassifierConfig | None = None,
     render: bool = False,
+    fewest: int = MIN_CLIPS,
     overwrite: bool = False,
     executor: Executor | None = None,
     workers: int | None = None,
@@ -58,6 +62,7 @@ def augment(
         config: how many, and how strict.
         classifier: settings of the filter's classifier.
         render: also draw each kept motion, into ``videos/<class>/<clip>.mp4``.
+        fewest: training clips that every class must have.
         overwrite: replace an existing ``out``.
         executor: where batches of motions are generated, each worker with a model of its own and with all folders on a
             disk that it reads; by default here. The motions are the same. A batch whose worker was killed twice is
@@ -80,10 +85,9 @@ def augment(
     generator, kind = load_generator(run, config, store)
     batches = Batches(run, store, config, generator, Path(f"{out}.shards"), executor or InlineExecutor(), workers)
     if shard[1] > 1:
-        return Results(
-            shard=f"{shard[0]}/{shard[1]}", generated=batches.store_shard(_requests(generator, config), shard)
-        )
-    motion_filter = MotionFilter(store, config, classifier)
+        generated = batches.store_shard(_requests(generator, config), shard)
+        return Results(shard=f"{shard[0]}/{shard[1]}", generated=generated)
+    motion_filter = MotionFilter(store, config, classifier, fewest=fewest)
     motions, decisions, lost = _generate(generator, motion_filter, config, batches)
     actions = [str(motion.action) for motion in motions]
     accepted, filled, left_out = choose(decisions, actions, config.per_class, fill=config.fill)
@@ -126,7 +130,8 @@ def augment(
                 writer.append(replace(motion, source="generated"), placement, clip_id=names[row])
             writer.finish(description=description, rejected=rejected)
         settings = {"filter": config_to_dict(config), "classifier": config_to_dict(classifier)}
-        write_json(folder / "augment.json", {**facts, "settings": settings})
+        confidence = {names[row]: round(decisions[row].confidence, 6) for row in accepted}
+        write_json(folder / FACTS, {**facts, "settings": settings, CONFIDENCE: confidence})
         if render:
             render_store(MotionStore(folder), folder / VIDEOS)
     batches.remove_shards()

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from icube_common import cli
-from icube_common.errors import InputError
 from icube_common.experiments.commands import ablate_command, tune_command
-from motiondiff.augmentation.config import AugmentConfig, FilterConfig, StudyConfig, TrialConfig, unused_keys
+from motiondiff.augmentation.config import AugmentConfig, FilterConfig, TrialConfig, unused_keys
+from motiondiff.augmentation.study.config import StudyConfig
 from motiondiff.cli.options import SAMPLER, add_options, config_of, given
 
 if TYPE_CHECKING:
@@ -57,29 +57,34 @@ def _augment(args: argparse.Namespace) -> Mapping[str, Any]:
 def _study_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="STORE", help="a prepared store")
     parser.add_argument("--out", required=True, metavar="STUDY", help="the folder to make, or to go on in")
-    cli.add_parallel_arguments(parser, "cells")
+    cli.add_parallel_arguments(parser, "cells", shard=False)
     parser.add_argument("--retry-failed", action="store_true", help="run cells again that failed")
+    parser.add_argument("--estimate", action="store_true", help="print the number of trainings and the hours, and stop")
     parser.add_argument("--overwrite", action="store_true", help="delete the study that is there and start afresh")
 
 
 def _study(args: argparse.Namespace) -> Mapping[str, Any]:
     config = config_of(args, StudyConfig)
-    from icube_common.data.processes import open_executor, parse_shard
-    from motiondiff.augmentation.study import augmentation_study, augmentation_study_shard
+    from icube_common.data.processes import open_executor
+    from motiondiff.augmentation.study.runner import augmentation_study
 
-    shard = parse_shard(args.shard)
-    if shard[1] > 1 and args.overwrite:
-        raise InputError(f"--overwrite --shard {args.shard}: would delete the other parts; delete {args.out} first")
     with open_executor(args.workers, args.dask) as (executor, workers):
-        common = {"executor": executor, "workers": workers, "retry_failed": args.retry_failed}
-        if shard[1] > 1:
-            return augmentation_study_shard(args.data, args.out, shard, config, **common)
-        return augmentation_study(args.data, args.out, config, overwrite=args.overwrite, **common).to_dict()
+        summary = augmentation_study(
+            args.data,
+            args.out,
+            config,
+            executor=executor,
+            workers=workers,
+            retry_failed=args.retry_failed,
+            overwrite=args.overwrite,
+            estimate=args.estimate,
+        )
+    return summary if isinstance(summary, dict) else summary.to_dict()
 
 
 def _render_study(result: Mapping[str, Any]) -> str:
-    if "shard" in result:
-        return cli.render_table(result)
+    if "table" not in result:
+        return "\n".join(f"{name}: {value:g}" for name, value in result.items())
     return f"{result['table']}\n{result['report']}"
 
 
