@@ -27,7 +27,9 @@ def _augment_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="STORE", help="store that RUN was trained on")
     parser.add_argument("--out", required=True, metavar="STORE2", help="store to make")
     add_options(parser, FilterConfig, _FILTER)
-    parser.add_argument("--render", action="store_true", help="draw STORE2/videos/<class>/<clip>.mp4 as well")
+    parser.add_argument(
+        "--render", action="store_true", help="write STORE2/videos/<class>/<clip>.mp4 and .npz (skeleton) as well"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing store")
 
 
