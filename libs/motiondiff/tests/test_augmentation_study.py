@@ -449,6 +449,34 @@ def test_pretraining_on_the_studied_set_is_refused(store: MotionStore, tmp_path:
     assert check_pretraining(store, str(other.path)).fingerprint == other.fingerprint
 
 
+def test_cross_set_is_trained_from_other_sets(
+    store_path: Path, store: MotionStore, config: StudyConfig, tmp_path: Path
+) -> None:
+    other = write_clips(tmp_path / "other", GOOD)
+    first = "real + synthetic (cross-set)"
+    small = replace(
+        config,
+        methods=["motiondiff", "cross-set"],
+        chosen=[],
+        seeds=1,
+        pretraining=str(other.path),
+        pretraining_steps=2,
+        primary=PrimaryConfig(fraction=0.5, first=first),
+    )
+    summary = augmentation_study(store_path, tmp_path / "study", small)
+    assert not isinstance(summary, dict) and not any(row.errors for row in summary.rows)
+    assert summary.contrasts[0].first.training == first and summary.contrasts[0].difference is not None
+    cells = tmp_path / "study" / "cells"
+    (start,) = cells.glob("pre-training*/seed-0/generator")
+    assert read_json(start / "environment.json")["data_fingerprint"] == other.fingerprint
+    sources = [folder for one, folder in cells_of(tmp_path / "study", "part") if one["method"] == "cross-set"]
+    assert len(sources) == config.folds
+    for folder in sources:
+        environment = read_json(folder / "generator" / "environment.json")
+        assert environment["init_from"] == str(start.absolute())
+        assert environment["data_fingerprint"] == MotionStore(folder / "real").fingerprint
+
+
 @pytest.mark.parametrize(
     "change",
     [{"fractions": []}, {"fractions": [0.5, 0.5]}, {"fractions": [1.5]}, {"methods": ["gan"]}, {"seeds": 0},

@@ -16,10 +16,10 @@ from icube_common.io.runs import atomic_folder, check_output_path, write_json
 from motiondiff.augmentation.config import FilterConfig
 from motiondiff.augmentation.filter import FilterDecision, MotionFilter, choose
 from motiondiff.augmentation.generators import Batches, Generator, load_generator
-from motiondiff.augmentation.videos import render_store
 from motiondiff.config import MIN_CLIPS, ClassifierConfig
 from motiondiff.data.store import MotionStore
 from motiondiff.data.store_writer import StoreWriter
+from motiondiff.export.datasets.video_folder import write_video_folder
 from motiondiff.pipelines.sampling import slug
 from motiondiff.results import Results
 from motiondiff.skeleton.motion import Motion, canonicalise
@@ -61,7 +61,7 @@ def augment(
         out: the store to make.
         config: how many, and how strict.
         classifier: settings of the filter's classifier.
-        render: also draw each kept motion, into ``videos/<class>/<clip>.mp4``.
+        render: also draw each kept motion, into ``videos/<class>/<clip>.mp4``, with its skeleton in ``<clip>.npz``.
         fewest: training clips that every class must have.
         overwrite: replace an existing ``out``.
         executor: where batches of motions are generated, each worker with a model of its own and with all folders on a
@@ -133,7 +133,7 @@ def augment(
         confidence = {names[row]: round(decisions[row].confidence, 6) for row in accepted}
         write_json(folder / FACTS, {**facts, "settings": settings, CONFIDENCE: confidence})
         if render:
-            render_store(MotionStore(folder), folder / VIDEOS)
+            write_video_folder(MotionStore(folder), folder / VIDEOS)
     batches.remove_shards()
     result = Results({"store": str(out), **facts})
     if render:

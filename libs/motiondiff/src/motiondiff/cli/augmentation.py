@@ -28,7 +28,9 @@ def _augment_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="STORE2", help="store to make")
     add_options(parser, FilterConfig, _FILTER)
     cli.add_parallel_arguments(parser, "batches of motions")
-    parser.add_argument("--render", action="store_true", help="draw STORE2/videos/<class>/<clip>.mp4 as well")
+    parser.add_argument(
+        "--render", action="store_true", help="write STORE2/videos/<class>/<clip>.mp4 and .npz (skeleton) as well"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing store")
 
 
