@@ -87,6 +87,9 @@ def sample_peer(model: Peer, features: int, steps: int, scale: float, generator:
 def main() -> None:
     """Print seconds of each way and their ratios to the peer, as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--convolution", type=int, default=7, help="frames of model.convolution, 0 for none, as the peer has it"
+    )
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--peer-steps", type=int, default=50, help="steps of the peer that are timed, of 50")
     args = parser.parse_args()
@@ -94,7 +97,7 @@ def main() -> None:
         description = {"format": "simulated", "source": "simulated", "simulated": True}
         write_store(simulate_clips(40), Path(folder) / "store", PrepareOptions(), description=description)
         data = MotionDataset(Path(folder) / "store")
-        denoiser = MotionDenoiser.for_dataset(data, max_frames=FRAMES, **SIZE).eval()
+        denoiser = MotionDenoiser.for_dataset(data, max_frames=FRAMES, convolution=args.convolution, **SIZE).eval()
         representation = fit_representation(data.store, data.clips, DataConfig(max_frames=FRAMES))
     schedule = make_noise_schedule(DiffusionConfig())
     pipeline = MotionDiffusionPipeline(denoiser, representation, make_scheduler("dpmsolver++", schedule.config))
@@ -131,7 +134,11 @@ def main() -> None:
         name: {"seconds": round(value, 2), "times faster than MDM in fp32": round(medians["MDM, fp32"] / value, 2)}
         for name, value in medians.items()
     }
-    print(json.dumps({"peer_steps": args.peer_steps, "rounds": args.rounds, **result}, indent=1))
+    print(
+        json.dumps(
+            {"convolution": args.convolution, "peer_steps": args.peer_steps, "rounds": args.rounds, **result}, indent=1
+        )
+    )
 
 
 if __name__ == "__main__":

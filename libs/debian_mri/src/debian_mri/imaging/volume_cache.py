@@ -235,6 +235,7 @@ def _store(path: Path, volume: Volume, config: PreprocessConfig, record: dict[st
     write_json(_beside(path, ".json"), record)
     if config.normalise == "zscore":
         # half the size of float32; exact, since values are multiples of the step
-        save(path, np.round(volume.data / STEP).astype(np.int16), STEP)
+        steps = volume.data / np.float32(STEP)
+        save(path, np.rint(steps, out=steps).astype(np.int16), STEP)
     else:
         save(path, volume.data)
