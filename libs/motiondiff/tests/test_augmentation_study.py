@@ -489,6 +489,17 @@ def test_settings_that_cannot_be(change: dict[str, Any]) -> None:
         MixtureConfig(shares=[0.25, 0.5])
 
 
+def test_primary_comparison_by_default(config: StudyConfig) -> None:
+    plain = replace(config, fractions=[0.5, 0.25], primary=PrimaryConfig())
+    first, second = primary_pair(plain, study_arms(plain, mirrored=True))
+    assert (first.fraction, first.training, second.training) == (
+        0.25, "real + synthetic (motiondiff), chosen", "real + mirror",
+    )  # fmt: skip
+    others = replace(plain, methods=["actor", "mdm"])  # the chosen method is not compared
+    first, _ = primary_pair(others, study_arms(others, mirrored=True))
+    assert first.training == "real + synthetic (actor)"
+
+
 def test_primary_comparison_must_be_of_rows(config: StudyConfig) -> None:
     arms = study_arms(config, mirrored=True)
     with pytest.raises(InputError, match=r"unknown primary\.first 'real \+ synthetic \(gan\)'"):
