@@ -17,9 +17,10 @@ from experiment_job import logged, quadratic
 from scipy import stats
 
 from icube_common.config import read_yaml
+from icube_common.data.processes import open_executor
 from icube_common.errors import InputError
 from icube_common.evaluation import Predictions
-from icube_common.experiments import Grid, Outcome, open_executor
+from icube_common.experiments import Grid, Outcome
 from icube_common.experiments.ablation import ablate
 from icube_common.experiments.results.differences import holm, over_seeds
 

@@ -21,7 +21,14 @@ _LOCK = ".lock"
 
 @contextlib.contextmanager
 def open_study(
-    out: str | Path, *, kind: str, fixed: Mapping[str, Any], free: Mapping[str, Any], resume: bool, overwrite: bool
+    out: str | Path,
+    *,
+    kind: str,
+    fixed: Mapping[str, Any],
+    free: Mapping[str, Any],
+    resume: bool,
+    overwrite: bool,
+    shard: tuple[int, int] | None = None,
 ) -> Iterator[Path]:
     """Create or resume the folder of a study, locked against a second process while the block runs.
 
@@ -32,6 +39,7 @@ def open_study(
         free: what may change then (more seeds, more trials); the newest is written.
         resume: continue an existing study.
         overwrite: start afresh, whatever was there is deleted.
+        shard: part of the study that runs; other parts may run meanwhile, a whole study may not.
 
     Yields:
         The folder, with ``study.yaml`` and ``environment.json`` written.
@@ -49,7 +57,7 @@ def open_study(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot be made ({error.strerror})") from error
-    with _locked(folder):
+    with _locked(folder, shard):
         if there and not overwrite:
             _check_same_study(folder, {"kind": kind, **fixed})
         elif overwrite:
@@ -100,14 +108,23 @@ def _empty(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process. SQLite's lock goes when the process goes, also after a ``kill -9``."""
-    connection = sqlite3.connect(folder / _LOCK, timeout=0, isolation_level=None)
-    try:
-        try:
-            connection.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            raise InputError(f"{folder}: cannot be used, another process is at work there ({error})") from error
+def _locked(folder: Path, shard: tuple[int, int] | None) -> Iterator[None]:
+    """Hold the folder, or a shard of it, for this process.
+
+    SQLite's lock goes when the process goes, also after a ``kill -9``. Shards share the folder's lock.
+    """
+    with contextlib.ExitStack() as stack:
+        names = [_LOCK] if shard is None else [_LOCK, f"{_LOCK}-{shard[0]}-of-{shard[1]}"]
+        for name in names:
+            connection = stack.enter_context(
+                contextlib.closing(sqlite3.connect(folder / name, timeout=0, isolation_level=None))
+            )
+            try:
+                if shard is not None and name == _LOCK:
+                    connection.execute("BEGIN")
+                    connection.execute("SELECT count(*) FROM sqlite_master").fetchall()  # holds a shared lock
+                else:
+                    connection.execute("BEGIN EXCLUSIVE")
+            except sqlite3.OperationalError as error:
+                raise InputError(f"{folder}: cannot be used, another process is at work there ({error})") from error
         yield
-    finally:
-        connection.close()

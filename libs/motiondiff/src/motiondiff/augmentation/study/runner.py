@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
@@ -21,14 +21,13 @@ from tqdm import tqdm
 
 from icube_common.config import config_to_dict
 from icube_common.errors import InputError
-from icube_common.experiments.runner.executors import InlineExecutor, run_each
 from icube_common.experiments.runner.study import open_study
 from icube_common.experiments.runner.trial_run import (
     Run,
     TrialRun,
     TrialRunResult,
-    execute_trial_run,
     read_result,
+    run_cells,
     trial_run_folder,
 )
 from icube_common.io.runs import write_json
@@ -55,7 +54,7 @@ def augmentation_study(
     config: StudyConfig | None = None,
     *,
     executor: Executor | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     retry_failed: bool = False,
     overwrite: bool = False,
     estimate: bool = False,
@@ -71,7 +70,7 @@ def augmentation_study(
         out: the study's folder; an existing study is resumed.
         config: folds, fractions, seeds, generators, filter, and the primary comparison.
         executor: where cells run; by default in this process.
-        workers: how many cells run at the same time.
+        workers: how many cells run at the same time; by default as many as the executor has.
         retry_failed: run cells again that failed.
         overwrite: delete the study that is there and start afresh.
         estimate: stop after the probe and return the budget.
@@ -174,7 +173,7 @@ def _trial(study: Path, name: str, settings: Mapping[str, Any], seed: int, metri
 
 
 def _run_all(
-    run: Run, cells: list[TrialRun], *, executor: Executor | None, workers: int, retry_failed: bool, what: str
+    run: Run, cells: list[TrialRun], *, executor: Executor | None, workers: int | None, retry_failed: bool, what: str
 ) -> Results:
     """The results of all cells, those that are there and those that are run now."""
     results: Results = {}
@@ -186,12 +185,7 @@ def _run_all(
         else:
             results[cell.name, cell.seed] = earlier
 
-    def calls() -> Iterator[tuple[tuple[str, int], tuple[Any, ...]]]:
-        for cell in todo:
-            yield (cell.name, cell.seed), (run, cell)
-
-    made = run_each(execute_trial_run, calls(), executor or InlineExecutor(), workers)
-    for key, result in tqdm(made, total=len(todo), desc=what, unit="cell"):
+    for key, result in tqdm(run_cells(run, todo, executor, workers), total=len(todo), desc=what, unit="cell"):
         results[key] = result
         if result.error is not None:
             logger.warning("%s, seed %d: failed: %s", result.name, result.seed, result.error)
