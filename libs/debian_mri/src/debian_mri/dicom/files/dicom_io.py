@@ -10,6 +10,7 @@ import gzip
 import io
 import math
 import re
+import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -57,12 +58,22 @@ class UnreadableDicom(Refusal):
         self.header = header
 
 
+_state = threading.local()
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Context without warnings and value checks of pydicom; values are checked on use."""
+    """Context without warnings and value checks of pydicom; values are checked on use. Nested ones are free."""
+    if getattr(_state, "is_quiet", False):
+        yield
+        return
     with warnings.catch_warnings(), pydicom.config.disable_value_validation():
         warnings.simplefilter("ignore")
-        yield
+        _state.is_quiet = True
+        try:
+            yield
+        finally:
+            _state.is_quiet = False
 
 
 @contextlib.contextmanager

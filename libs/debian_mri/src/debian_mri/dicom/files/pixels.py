@@ -39,6 +39,7 @@ DECODERS = {
 CELLS = (8, 16, 32)  # bits of a pixel's cell that can be read
 
 
+@dicom_io.quiet()
 def pixels(path: Path) -> npt.NDArray[Any]:
     """Stored values of a file.
 
