@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from study_helpers import tiny_study
 
-from motiondiff.augmentation.study import mixture, runner
+from icube_common.experiments.runner import trial_run
+from motiondiff.augmentation.study import mixture
 from motiondiff.augmentation.study.arms import CHOSEN
 from motiondiff.augmentation.study.config import StudyConfig
 from motiondiff.augmentation.study.runner import augmentation_study
@@ -60,7 +61,7 @@ def watched(store_path: Path, config: StudyConfig, tmp_path_factory: pytest.Temp
     studied = store_path.resolve()
     plain_reads: list[str] = []
     frames, skeleton, execute, fit = (
-        MotionStore.frames, MotionStore.skeleton, runner.execute_trial_run, mixture.fit_classifier,
+        MotionStore.frames, MotionStore.skeleton, trial_run.execute_trial_run, mixture.fit_classifier,
     )  # fmt: skip
     from_file = np.fromfile
 
@@ -97,7 +98,7 @@ def watched(store_path: Path, config: StudyConfig, tmp_path_factory: pytest.Temp
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MotionStore, "frames", watched_frames)
         patch.setattr(MotionStore, "skeleton", watched_skeleton)
-        patch.setattr(runner, "execute_trial_run", watched_cell)
+        patch.setattr(trial_run, "execute_trial_run", watched_cell)
         patch.setattr(mixture, "fit_classifier", watched_fit)
         patch.setattr(store_module.np, "fromfile", watched_file)
         summary = augmentation_study(store_path, tmp_path_factory.mktemp("watched") / "study", config)

@@ -16,6 +16,7 @@ from study_helpers import tiny_study
 
 from icube_common.errors import InputError
 from icube_common.evaluation import Predictions
+from icube_common.experiments.runner import trial_run
 from icube_common.io.runs import read_json
 from motiondiff.augmentation.config import FilterConfig
 from motiondiff.augmentation.filter import MotionFilter
@@ -271,7 +272,7 @@ def test_estimate_trains_no_cell(store_path: Path, config: StudyConfig, tmp_path
 def test_study_resumes(store_path: Path, config: StudyConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     small = replace(config, methods=["motiondiff"])
     ran: list[tuple[str, int]] = []
-    execute = runner.execute_trial_run
+    execute = trial_run.execute_trial_run
 
     def killed(run: Any, cell: Any) -> Any:
         if len(ran) == 9:  # in the middle of a cell
@@ -281,7 +282,7 @@ def test_study_resumes(store_path: Path, config: StudyConfig, monkeypatch: pytes
         return execute(run, cell)
 
     out = tmp_path / "study"
-    monkeypatch.setattr(runner, "execute_trial_run", killed)
+    monkeypatch.setattr(trial_run, "execute_trial_run", killed)
     with pytest.raises(KeyboardInterrupt):
         augmentation_study(store_path, out, small)
     results = {path: path.stat().st_mtime_ns for path in out.rglob("result.json")}
@@ -291,7 +292,7 @@ def test_study_resumes(store_path: Path, config: StudyConfig, monkeypatch: pytes
         ran.append((cell.name, cell.seed))
         return execute(run, cell)
 
-    monkeypatch.setattr(runner, "execute_trial_run", counted)
+    monkeypatch.setattr(trial_run, "execute_trial_run", counted)
     summary = augmentation_study(store_path, out, small)
     assert not isinstance(summary, dict)
     assert len(ran) == len(set(ran)) == len(list(out.rglob("result.json")))  # each cell once
@@ -487,6 +488,17 @@ def test_settings_that_cannot_be(change: dict[str, Any]) -> None:
         StudyConfig(**change)
     with pytest.raises(InputError, match="needs 0, the control"):
         MixtureConfig(shares=[0.25, 0.5])
+
+
+def test_primary_comparison_by_default(config: StudyConfig) -> None:
+    plain = replace(config, fractions=[0.5, 0.25], primary=PrimaryConfig())
+    first, second = primary_pair(plain, study_arms(plain, mirrored=True))
+    assert (first.fraction, first.training, second.training) == (
+        0.25, "real + synthetic (motiondiff), chosen", "real + mirror",
+    )  # fmt: skip
+    others = replace(plain, methods=["actor", "mdm"])  # the chosen method is not compared
+    first, _ = primary_pair(others, study_arms(others, mirrored=True))
+    assert first.training == "real + synthetic (actor)"
 
 
 def test_primary_comparison_must_be_of_rows(config: StudyConfig) -> None:

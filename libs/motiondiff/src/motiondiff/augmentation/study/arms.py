@@ -112,7 +112,7 @@ def study_arms(config: StudyConfig, *, mirrored: bool) -> list[StudyArm]:
         if mirrored:
             rows.append(StudyArm(fraction=fraction, kind=MIRROR))
         for method in config.labels:
-            kinds = [SYNTHETIC, BOTH, *([CHOSEN] if method in config.chosen else [])]
+            kinds = [SYNTHETIC, BOTH, *([CHOSEN] if method in config.chosen_labels else [])]
             rows += [StudyArm(fraction=fraction, kind=kind, method=method) for kind in kinds]
     return rows
 
@@ -128,15 +128,17 @@ def primary_pair(config: StudyConfig, arms: list[StudyArm]) -> tuple[StudyArm, S
     Raises:
         InputError: the study has no such fraction or row.
     """
-    primary = config.primary
-    here = {arm.training: arm for arm in arms if arm.fraction == primary.fraction}
+    fraction = min(config.fractions) if config.primary.fraction is None else config.primary.fraction
+    here = {arm.training: arm for arm in arms if arm.fraction == fraction}
     if not here:
-        raise unknown("primary.fraction", f"{primary.fraction:g}", [f"{value:g}" for value in config.fractions])
-    control = control_of(arms, primary.fraction)
+        raise unknown("primary.fraction", f"{fraction:g}", [f"{value:g}" for value in config.fractions])
+    default = next(arm.training for kind in (CHOSEN, BOTH) for arm in here.values() if arm.kind == kind)
+    control = control_of(arms, fraction).training
     pair = []
-    for key in ("first", "second"):
-        name = getattr(primary, key)
-        if name != CONTROL and name not in here:
+    for key, other in (("first", default), ("second", control)):
+        name = getattr(config.primary, key)
+        name = other if name in (None, CONTROL) else name
+        if name not in here:
             raise unknown(f"primary.{key}", name, [*here, CONTROL])
-        pair.append(control if name == CONTROL else here[name])
+        pair.append(here[name])
     return pair[0], pair[1]

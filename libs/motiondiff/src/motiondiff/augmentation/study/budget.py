@@ -60,10 +60,10 @@ def plan(store: MotionStore, folds: Sequence[PeopleFold], config: StudyConfig, *
         for method in config.labels
         for fold, fraction in places
     ]
-    choices = [(fold.number, fraction, method) for method in config.chosen for fold, fraction in places]
+    choices = [(fold.number, fraction, method) for method in config.chosen_labels for fold, fraction in places]
     inner = [
         Source(fold=fold.number, fraction=fraction, method=method, part=part)
-        for method in config.chosen
+        for method in config.chosen_labels
         for fold, fraction in places
         for part in range(len(inner_parts(store, cell_clips(store, fold, config, fraction), config)))
     ]

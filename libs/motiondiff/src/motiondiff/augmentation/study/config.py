@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from icube_common.config import Config, option, section
-from icube_common.errors import InputError
+from icube_common.errors import InputError, unknown
 from icube_common.training.config import TrainConfig
 from motiondiff.augmentation.config import FilterConfig
 from motiondiff.config import (
@@ -62,8 +62,13 @@ class MixtureConfig(Config):
 class PrimaryConfig(Config):
     """The one comparison that is named before the study runs; all others are descriptive."""
 
-    fraction: float = option(0.25, "share of the real training clips", gt=0, le=1)
-    first: str = option("real + synthetic (motiondiff), chosen", "row of the table")
+    fraction: float | None = option(
+        None, "share of the real training clips (default: the smallest of the study)", gt=0, le=1
+    )
+    first: str | None = option(
+        None,
+        "row of the table (default: the first whose mixture is chosen, else the first of real and synthetic clips)",
+    )
     second: str = option(CONTROL, "row of the table; control: real clips with their mirror images, else real clips")
 
 
@@ -92,7 +97,9 @@ class StudyConfig(Config):
     noise_strengths: list[float] = option(
         [0.3, 0.6], "shares of the noise schedule that variations start from", gt=0, lt=1
     )
-    chosen: list[str] = option([MOTIONDIFF], "methods with a row whose mixture is chosen on inner people")
+    chosen: list[str] = option(
+        [MOTIONDIFF], "methods with a row whose mixture is chosen on inner people, where they are compared"
+    )
     pretraining: str | None = option(None, "store of other data sets that cross-set is pre-trained on")
     pretraining_steps: int = option(3000, "optimiser steps of that training", ge=1)
     probe_steps: int = option(20, "steps that a probe takes to estimate the time of trainings", ge=1)
@@ -129,11 +136,17 @@ class StudyConfig(Config):
                 raise InputError(f"{name}={values}: needs at least one, each once")
         if CROSS_SET in self.methods and self.pretraining is None:
             raise InputError(f"methods: {CROSS_SET} needs a store of other data sets: set pretraining=STORE")
-        if missing := [name for name in self.chosen if name not in self.labels]:
-            raise InputError(f"chosen: {missing[0]!r} is none of the compared generators: {', '.join(self.labels)}")
+        for name in self.chosen:
+            if name not in {*METHODS, *self.labels} or name == SDEDIT:
+                raise unknown("value of chosen", name, [*self.labels, *(one for one in METHODS if one != SDEDIT)])
 
     @property
     def labels(self) -> list[str]:
         """Names of the generators in the table: a method, or ``sdedit`` with its noise strength."""
         variations = [f"{SDEDIT} {strength:g}" for strength in self.noise_strengths]
         return [label for method in self.methods for label in (variations if method == SDEDIT else [method])]
+
+    @property
+    def chosen_labels(self) -> list[str]:
+        """Compared generators with a row whose mixture is chosen."""
+        return [label for label in self.labels if label in self.chosen]

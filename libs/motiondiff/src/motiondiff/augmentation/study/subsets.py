@@ -155,18 +155,18 @@ def sample_subset(store: MotionStore, real: Index, fraction: float, seed: int) -
 
 
 def distinct_fractions(store: MotionStore, folds: Sequence[PeopleFold], config: StudyConfig) -> list[float]:
-    """The fractions without those that draw the same clips as a larger one, which are logged.
+    """The fractions without those that draw the same clips as a larger one in any fold, which are logged.
 
     `MIN_CLIPS` of a class is the least: small fractions of few clips coincide.
     """
     distinct: list[float] = []
-    sizes: set[tuple[int, ...]] = set()
+    larger: list[int] = []
     for fraction in sorted(config.fractions, reverse=True):
-        size = tuple(len(cell_clips(store, fold, config, fraction)) for fold in folds)
-        if size in sizes:
+        sizes = [len(cell_clips(store, fold, config, fraction)) for fold in folds]
+        if any(size == other for size, other in zip(sizes, larger, strict=False)):
             logger.info("%s: left out of fractions, since it draws the clips of the next larger one", f"{fraction:g}")
             continue
-        sizes.add(size)
+        larger = sizes
         distinct.append(fraction)
     return sorted(distinct)
 
