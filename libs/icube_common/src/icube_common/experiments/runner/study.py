@@ -49,7 +49,9 @@ def open_study(
     """
     folder = Path(out)
     there = (folder / _FILE).is_file()
-    if not there:
+    if not there and shard is not None and folder.is_dir() and _is_beginning(folder):
+        pass  # another shard began a moment ago
+    elif not there:
         check_output_path(folder, hint=f"it holds no {_FILE}, so it is no study: take another folder")
     elif not resume:
         check_output_path(folder, overwrite=overwrite)
@@ -58,6 +60,7 @@ def open_study(
     except OSError as error:
         raise InputError(f"{folder}: cannot be made ({error.strerror})") from error
     with _locked(folder, shard):
+        there = (folder / _FILE).is_file()
         if there and not overwrite:
             _check_same_study(folder, {"kind": kind, **fixed})
         elif overwrite:
@@ -83,6 +86,12 @@ def write_yaml(path: Path, values: Mapping[str, Any]) -> None:
 
     with atomic_file(path) as temporary:
         temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(plain(values))), encoding="utf-8")
+
+
+def _is_beginning(folder: Path) -> bool:
+    """True for a folder with locks, and files that are being written, alone."""
+    written = f".{Path(_FILE).stem}."
+    return all(path.name.startswith((_LOCK, written)) or path.name == _FILE for path in folder.iterdir())
 
 
 def _check_same_study(folder: Path, asked: Mapping[str, Any]) -> None:
