@@ -120,7 +120,7 @@ def _pose(args: argparse.Namespace) -> Mapping[str, Any]:
 
     shard = parse_shard(args.shard)
     # local processes are left to the function: it starts none for a single clip
-    cluster = open_executor(1, args.dask) if args.dask else contextlib.nullcontext((None, args.workers))
+    cluster = open_executor(args.workers, args.dask) if args.dask else contextlib.nullcontext((None, args.workers))
     with cluster as (executor, workers):
         return estimate_poses(
             data_set(args),
