@@ -200,7 +200,10 @@ def test_mixture_without_synthetic_clips_is_the_control(
     finished: Finished, store_path: Path, config: StudyConfig, tmp_path: Path
 ) -> None:
     only = replace(config, methods=["motiondiff"], mixture=MixtureConfig(shares=[0.0], pretrain=False))
-    augmentation_study(store_path, tmp_path / "study", only)
+    summary = augmentation_study(store_path, tmp_path / "study", only)
+    assert not isinstance(summary, dict)
+    clips = {row.arm.kind: row.clips for row in summary.rows}
+    assert clips["chosen"] == clips["mirror"] == clips["real"] < clips["both"]
     texts: dict[str, list[str]] = {}
     for overrides, folder in cells_of(tmp_path / "study", "kind"):
         texts.setdefault(overrides["kind"], []).append((folder / "predictions.csv").read_text())

@@ -124,6 +124,8 @@ def run_arm(
     classifier = fit_mixture(real, synthetic, mixture, classifier_config(config, kind), seed)
     # nothing of the test people has been read until here
     held_out = ClipSet.from_store(store, rows=fold.test)
+    if synthetic is not None and mixture.is_control:
+        synthetic = None
     predictions = classifier_predictions(held_out, classifier.predict(held_out), repeat=0)
     return Outcome(
         metrics={

@@ -38,6 +38,11 @@ class Mixture:
     share: float = 0.0
     pretrain: bool = False
 
+    @property
+    def is_control(self) -> bool:
+        """True without synthetic clips."""
+        return self.share == 0 and not self.pretrain
+
     def __str__(self) -> str:
         return "pre-training" if self.pretrain else f"{self.share:g}"
 
@@ -89,7 +94,7 @@ def fit_mixture(
     if real is None:
         assert synthetic is not None
         return fit_classifier(synthetic, config, seed, fewest=fewest)
-    if synthetic is None or (mixture.share == 0 and not mixture.pretrain):
+    if synthetic is None or mixture.is_control:
         return fit_classifier(real, config, seed, fewest=fewest)
     if mixture.pretrain:
         start = fit_classifier(synthetic, config, seed, fewest=fewest)
