@@ -24,7 +24,7 @@ from icube_common.experiments.tuning import tune
 from motiondiff.augmentation import experiment
 from motiondiff.augmentation.config import TrialConfig, unused_keys
 from motiondiff.augmentation.experiment import run_trial
-from motiondiff.augmentation.subsets import write_subset
+from motiondiff.augmentation.study.subsets import write_subset
 from motiondiff.cli import main
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.prepare import PrepareOptions, write_store

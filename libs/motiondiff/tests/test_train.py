@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-import icube_common
-import motiondiff
 from icube_common.config import load_config
 from icube_common.errors import InputError
 from icube_common.io.runs import RunFolder, read_json
@@ -380,28 +374,3 @@ def test_weights_of_the_terms(store: MotionStore, representation: MotionRepresen
     terms = step(Recorder(torch.zeros_like(batch["features"])), batch, random())
     expected = 2 * terms["simple"] + 3 * terms["root"] + 0.5 * terms["velocity"] + 0.25 * terms["contact"]
     assert terms["loss"].item() == pytest.approx(expected.item(), rel=1e-6)
-
-
-def test_two_processes_give_the_losses_of_one(store_path: Path, tmp_path: Path, tiny_config: ConfigMaker) -> None:
-    """The slowest test here: two interpreters import torch and diffusers side by side."""
-    config = tiny_config(train={"max_steps": 5}, model={"dropout": 0.0})
-    train(None, store_path, out=tmp_path / "one", config=config)
-    sources = [str(Path(package.__file__ or "").parents[1]) for package in (icube_common, motiondiff)]
-    path = os.pathsep.join([*sources, os.environ.get("PYTHONPATH", "")])
-    # `accelerate launch --cpu --num_processes 2` starts one process without saying so, unless there is an mpirun
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = ["-m", "motiondiff", "train", "--data", str(store_path), "--out", str(tmp_path / "two"), "--json"]
-    command += ["--config", str(tmp_path / "one" / "config.yaml")]
-    done = subprocess.run(
-        [*launch, *command],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert read_json(tmp_path / "two" / "environment.json")["processes"] == 2
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-5)
-    assert json.loads(done.stdout)["steps"] == 5
-    assert (tmp_path / "two" / "report.html").is_file() and (tmp_path / "two" / WEIGHTS).is_file()

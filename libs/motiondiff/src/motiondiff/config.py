@@ -229,6 +229,11 @@ class ClassifierConfig(Config):
     scale_range: float = option(0.15, "largest random scaling, 1 +- this", ge=0, lt=1)
     min_crop: float = option(0.7, "shortest random crop, as a share of the length", gt=0, le=1)
     joint_noise: float = option(0.01, "standard deviation of a random constant offset of each joint, m", ge=0)
+    mirror: str = option(
+        "never",
+        "mirror images of the training clips beside them, not of further ones; auto: where no class names a side",
+        choices=("never", "auto", "always"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from icube_common.errors import InputError
+from icube_common.training.sampler import GlobalDropout
 from motiondiff.config import PRECONDITIONINGS
 from motiondiff.models.conditioning import NULL, ConditionEmbedding, Conditions
 from motiondiff.models.spectrum import BANDS, GATES, Components, Preconditioning, noise_deviation
@@ -236,8 +237,9 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         tokens = torch.cat([front, embedded], dim=1)
         packing = Packing(torch.cat([valid.new_ones(batch, front.shape[1]), valid], dim=1), front.shape[1])
         packed = packing.pack(tokens)
-        for layer in self.layers:
-            packed = layer(packed, packing)
+        with GlobalDropout.rows(*packing.rows_of_all_processes()):
+            for layer in self.layers:
+                packed = layer(packed, packing)
         # in float32: what half precision rounds here stands in the sampled motion as jerk
         with torch.autocast(inputs.device.type, enabled=False):
             normalised = self.norm(packed.to(self.norm.weight.dtype))
@@ -273,6 +275,23 @@ class Packing:
         self.places = mask.flatten().to(torch.uint8).argsort(descending=True, stable=True)[:packed]
         if count == mask.numel():
             self.attention_mask = None
+
+    def rows_of_all_processes(self) -> tuple[Tensor | None, int]:
+        """Index (M,) of the packed tokens among those of the whole batch of a distributed training, and their number.
+
+        (None, 0) in one process. Padding that is packed here and not in the whole batch has any index.
+        """
+        whole = GlobalDropout.whole_mask(self.mask)
+        if whole is None:
+            return None, 0
+        mask, first = whole
+        packing = Packing(mask)
+        places = torch.arange(mask.numel()) if packing.full else packing.places
+        index = torch.zeros(mask.numel(), dtype=torch.int64)
+        index[places] = torch.arange(len(places))
+        tokens = torch.arange(self.mask.numel()) if self.full else self.places
+        row, token = tokens // self.tokens, tokens % self.tokens
+        return index[(first + row) * mask.shape[1] + token], len(places)
 
     def pack(self, padded: Float[Tensor, "B N F"]) -> Float[Tensor, "M F"]:
         """The M tokens that are kept: all that count, and some padding."""

@@ -39,7 +39,8 @@ from motiondiff.pipelines.sampling import MODEL_FORMAT
 from motiondiff.training.copy_test import FILE as COPY_TEST
 from motiondiff.training.copy_test import copy_test
 from motiondiff.training.diffusion_loss import DiffusionLoss, make_noise_schedule
-from motiondiff.training.report import run_report
+from motiondiff.training.initialise import initialise_from
+from motiondiff.training.report import model_card, run_report
 
 logger = logging.getLogger(__name__)
 
@@ -227,33 +228,13 @@ def check_same_run(run: RunFolder, store: MotionStore, config: MotionDiffConfig)
                 )
 
 
-def model_card(store: MotionStore, config: MotionDiffConfig, steps: int, encoder: TextEncoder | None = None) -> str:
-    """Markdown for ``model/README.md``: what the model was trained on, and how."""
-    info = store.info()
-    simulated = "**Trained on simulated motions, not on recordings of people.**\n\n" if info["simulated"] else ""
-    actions = ", ".join(f"{name} ({count})" for name, count in info["actions"].items()) or "none"
-    texts = ""
-    if encoder is not None:
-        untrained = "" if encoder.facts["trained"] else "**untrained: its embeddings mean nothing**, "
-        texts = (
-            f"Texts by the frozen encoder `{encoder.names['encoder']}` ({untrained}fingerprint "
-            f"`{encoder.facts['fingerprint'][:16]}`), which is not part of the model.\n\n"
-        )
-    return (
-        f"# Motion diffusion model\n\n{simulated}"
-        f"Trained for {steps} steps on {info['splits'].get('train', 0)} clips ({store.fps:g} fps, {info['joints']} "
-        f"joints, data fingerprint `{store.fingerprint[:16]}`).\n\n"
-        f"Actions (clips in all splits): {actions}\n\n{texts}"
-        f"```yaml\n{config_to_yaml(config)}```\n"
-    )
-
-
 def train(
     model: nn.Module | type[nn.Module] | None,
     data: MotionDataset | str | Path,
     config: TrainConfig | MotionDiffConfig | None = None,
     *,
     out: str | Path,
+    init_from: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
 ) -> TrainingResult:
@@ -266,6 +247,7 @@ def train(
         data: the data set, or the folder of a store, whose training split is taken.
         config: settings of the training, or of all sections.
         out: the run folder; `icube_common.io.runs` lists its files.
+        init_from: a run whose weights this one starts with (`motiondiff.training.initialise.initialise_from`).
         resume: continue from the newest whole checkpoint of ``out``.
         overwrite: replace an existing ``out``.
 
@@ -282,6 +264,8 @@ def train(
     representation = fit_representation(store, clips, config.data)
     encoder = load_text_encoder(config.text, default_device(config.train.device)) if config.text.enabled else None
     denoiser = make_denoiser(model, dataset, config, encoder)
+    if init_from is not None:
+        initialise_from(denoiser, init_from)
     captions = None
     cache = FeatureCache(config.text.cache or RunFolder(out).path / TEXT_CACHE)
     if encoder is not None:
@@ -305,7 +289,8 @@ def train(
     )
     validate = make_validation(store, step, config, captions)
     windows = MotionDataset(store, clips, config.data, augment=True, captions=captions)
-    run = open_data_run(out, store, config, resume=resume, overwrite=overwrite)
+    facts = {} if init_from is None else {"init_from": str(init_from)}
+    run = open_data_run(out, store, config, resume=resume, overwrite=overwrite, **facts)
     if encoder is not None and captions is not None and PartialState().is_main_process:
         encoder.embed(captions.captions.texts, cache)
     result = fit(
