@@ -84,6 +84,7 @@ def main() -> None:
         config.diffusion,
         config.data.max_frames,
         spectrum=spectrum if denoiser.spectral else None,
+        pass_components=denoiser.spectral,
     )
     size = config.train.batch_size
     rng = np.random.default_rng(0)

@@ -107,7 +107,7 @@ class DiffusionConfig(Config):
         0.5, "smallest weight of the errors at much noise, where min_snr_gamma is not 0 (0 in the paper)", ge=0
     )
     spectral_exponent: float = option(
-        1.0,
+        0.5,
         "weight of a cosine component in weight_simple's loss: its standard deviation to this power; not with "
         "model.preconditioning=none",
         ge=0,

@@ -214,7 +214,7 @@ class Preconditioning:
         predicted: Float[Tensor, "B T D"],
         target: Float[Tensor, "B T D"],
         mask: Bool[Tensor, "B T"],
-        exponent: float = 1.0,
+        exponent: float = 0.5,
     ) -> Float[Tensor, ""]:
         """Squared error in units of `output_scale`: 1 for the Wiener filter alone.
 

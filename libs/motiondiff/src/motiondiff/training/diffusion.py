@@ -286,6 +286,7 @@ def train(
         config.data.max_frames,
         hide_action=config.text.hide_action,
         spectrum=spectrum,
+        pass_components=type(denoiser).forward is MotionDenoiser.forward,
     )
     validate = make_validation(store, step, config, captions)
     windows = MotionDataset(store, clips, config.data, augment=True, captions=captions)
