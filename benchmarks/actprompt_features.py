@@ -34,11 +34,12 @@ from einops import rearrange
 from torch import Tensor
 
 from actprompt.config import VideoConfig
-from actprompt.data.extract import decoding_threads, extract, prefetched
+from actprompt.data.extract import extract
 from actprompt.data.feature_store import FeatureFolder
 from actprompt.data.manifest import Clip, Manifest
 from actprompt.data.prepare import prepare
 from actprompt.data.video.pixels import read_pixels
+from actprompt.data.video.prefetch import decoding_threads, prefetched
 from icube_common.experiments.methods import CoOp, FeatureProblem
 from icube_common.prompts import Projection, PromptLearner
 from icube_common.vlm import FrozenVLM, VLMConfig

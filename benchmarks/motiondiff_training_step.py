@@ -26,6 +26,7 @@ from icube_common.training import SampleRef, StepRandom
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.dataset import MotionDataset, collate
 from motiondiff.data.store import MotionStore
+from motiondiff.models.conditioning import NULL
 from motiondiff.models.denoiser import MotionDenoiser
 from motiondiff.models.spectrum import Components, Preconditioning, noise_deviation
 from motiondiff.training.diffusion import fit_representation, make_denoiser, training_spectrum
@@ -83,6 +84,7 @@ def main() -> None:
         config.diffusion,
         config.data.max_frames,
         spectrum=spectrum if denoiser.spectral else None,
+        pass_components=denoiser.spectral,
     )
     size = config.train.batch_size
     rng = np.random.default_rng(0)
@@ -134,9 +136,10 @@ def parts(denoiser: MotionDenoiser, terms: DiffusionLoss, batch: Any, rounds: in
         return representation.positions(representation.denormalise(clean), batch["offsets"]).sum()
 
     def components() -> Components:
-        return Components.of(denoiser.spectrum, mask)
+        return Components.of(denoiser.spectrum[batch["action"] - NULL], mask)
 
     scalings = Preconditioning(components(), noise) if denoiser.spectral else None
+    noisy = scalings.components.dct(clean.detach()) if scalings else clean
     jobs: dict[str, Callable[[], Any]] = {
         "normal random numbers": lambda: torch.randn(len(mask), terms.max_frames, clean.shape[-1]),
         "kinematics of the prediction, with gradient": lambda: kinematics().backward(),
@@ -144,9 +147,9 @@ def parts(denoiser: MotionDenoiser, terms: DiffusionLoss, batch: Any, rounds: in
     }
     if scalings is not None:
         jobs |= {
-            "cosine components (twice a step)": torch.no_grad()(components),
-            "input of the network": torch.no_grad()(lambda: scalings.network_input(clean)),
-            "clean motion, with gradient": lambda: scalings.clean(clean.detach(), output).sum().backward(),
+            "cosine components": torch.no_grad()(components),
+            "input of the network": torch.no_grad()(lambda: scalings.network_input(clean, noisy)),
+            "clean motion, with gradient": lambda: scalings.clean(noisy, output).sum().backward(),
             "loss on components, with gradient": lambda: scalings.loss(clean, clean.detach(), mask).backward(),
         }
     for name, job in jobs.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from icube_common.cli import parse
 from icube_common.training import TrainConfig
 from motiondiff.config import DataConfig, ModelConfig, MotionDiffConfig
 from motiondiff.data.prepare import PrepareOptions, write_store
@@ -97,3 +99,55 @@ def test_a_network_for_mri(tmp_path: Path) -> None:
     assert lines[0].startswith("AUC, simulated people left out: ")
     assert lines[1].startswith("backbone: VolumeNetwork (untrained encoder: random weights of seed 0)")
     assert len(lines) == 3 and (tmp_path / "out" / "run" / "model" / "model.safetensors").is_file()
+
+
+SLURM = {
+    "motiondiff": ("train", "augment", "join"),
+    "actprompt": ("shard", "join", "train"),
+    "debian_mri": ("convert", "volumes", "train"),
+}
+
+
+@pytest.mark.parametrize(("library", "step"), [(library, step) for library, steps in SLURM.items() for step in steps])
+def test_slurm_scripts_call_commands_that_parse(library: str, step: str, tmp_path: Path) -> None:
+    """With programs in place of SLURM's, torchrun and ours that write down how they are called."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("srun", "torchrun", "scontrol", "motiondiff", "actprompt", "debian-mri"):
+        program = programs / name
+        runs = (
+            'exec "$@"'
+            if name == "srun"
+            else f'printf "%s\\n" "{name}" "$@" >> "{tmp_path}/calls"; echo >> "{tmp_path}/calls"'
+        )
+        program.write_text(f"#!/bin/bash\n{runs}\n")
+        program.chmod(0o755)
+    folders = {name: str(tmp_path / name.lower()) for name in ("STORE", "OUT", "DATA", "DICOM", "NIFTI")}
+    slurm = {"JOB_ID": "1", "NNODES": "2", "CPUS_PER_TASK": "4", "JOB_NODELIST": "a", "ARRAY_TASK_ID": "1"}
+    done = subprocess.run(
+        ["bash", str(EXAMPLES / "slurm" / f"{library}.sh"), step],
+        env={
+            "PATH": f"{programs}:/usr/bin:/bin",
+            **folders,
+            "ATLAS": "neuromorphometrics",
+            **{f"SLURM_{name}": value for name, value in slurm.items()},
+            "SLURM_ARRAY_TASK_COUNT": "4",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    calls = [call.splitlines() for call in (tmp_path / "calls").read_text().split("\n\n") if call.strip()]
+    cli = importlib.import_module(f"{library}.cli")
+    ours = 0
+    for program, *words in calls:
+        if program == "torchrun":
+            assert words[words.index("-m") + 1] == library
+            words = words[words.index("-m") + 2 :]
+        elif program == "scontrol":
+            continue
+        args = parse(library, cli.COMMANDS, words)
+        ours += 1
+        assert args.command == "train" or (step == "join") == (args.shard is None)
+    assert ours

@@ -21,6 +21,7 @@
 # is for research, not for clinical use. With your own files, begin at *Prepare*.
 
 # %%
+import csv
 import tempfile
 from pathlib import Path
 
@@ -72,10 +73,11 @@ def write_series(volume: Path, out: Path, name: str, age: str, sex: str) -> None
 
 
 simulated = simulate_cohort(folder / "simulated", CohortConfig(subjects=24, classes=["CN", "AD"], spacing=4.0))
-variables = simulated.participants().select(["age", "sex"])
+with (simulated.folder / "participants.csv").open(newline="", encoding="utf-8") as file:
+    people = list(csv.DictReader(file))
 rows = ["subject,label,age,sex"]
-for number, scan in enumerate(simulated.scans):
-    age, sex = f"{variables.values[number, 0]:.0f}", "MF"[number % 2]
+for number, (scan, person) in enumerate(zip(simulated.scans, people, strict=True)):
+    age, sex = f"{float(person['age']):.0f}", person["sex"]
     write_series(simulated.paths_of(scan)[0], folder / "dicom" / f"P{number:03d}", f"P{number:03d}", age, sex)
     rows.append(f"P{number:03d},{scan.label},{age},{sex}")
 (folder / "people.csv").write_text("\n".join(rows) + "\n")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import logging
 import os
+import pickle
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from actprompt.data.frame_sampling import Sampling
 from actprompt.data.manifest import Manifest
 from actprompt.data.prepare import prepare
 from actprompt.data.video import read_clip
+from icube_common.data.processes import WORKER_DIED
 from icube_common.errors import InputError
 from icube_common.io.runs import read_json, write_json
 from icube_common.vlm import FrozenVLM, VLMConfig
@@ -240,6 +243,38 @@ def test_merged_tables_hold_concurrent_writes(
     folder.write_part(manifest, "0-of-2", [first])
     folder.merge(manifest)
     assert rows(tmp_path / "features" / "rejected.csv")[1:] == [[first.id, first.path, "gone"]]
+
+
+def test_an_executor_gives_the_features_of_one_process(data: Path, tmp_path: Path, make_video: MakeVideo) -> None:
+    """In threads, with every call and result as another process would get them; a worker that dies loses its clip."""
+    break_some(data, make_video)
+    run(data, tmp_path / "one")
+
+    class Pickling(ThreadPoolExecutor):
+        def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Any:
+            function, arguments = pickle.loads(pickle.dumps((function, arguments)))
+            return super().submit(lambda: pickle.loads(pickle.dumps(function(*arguments))))
+
+    with Pickling(1) as pool:
+        result = run(data, tmp_path / "workers", executor=pool)
+    assert (result["computed"], result["rejected"]) == (2, 4)
+    assert stored(tmp_path / "workers") == stored(tmp_path / "one")
+    for name in ("index.csv", "rejected.csv"):
+        assert rows(tmp_path / "workers" / name) == rows(tmp_path / "one" / name)
+
+    class Dying(Pickling):
+        def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Any:
+            if any(clip.id == "2.avi" for clip in arguments[0]):
+                future: Future[Any] = Future()
+                future.set_exception(BrokenExecutor("killed"))
+                return future
+            return super().submit(function, *arguments)
+
+    with Dying(1) as pool:
+        result = run(data, tmp_path / "dying", executor=pool)
+    assert (result["computed"], result["rejected"]) == (1, 5)
+    reasons = {row[0]: row[2] for row in rows(tmp_path / "dying" / "rejected.csv")[1:]}
+    assert reasons["2.avi"] == WORKER_DIED
 
 
 def break_some(data: Path, make_video: MakeVideo) -> Manifest:

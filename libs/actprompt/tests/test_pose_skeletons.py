@@ -170,6 +170,17 @@ def tracked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write_set(tmp_path / "set")
 
 
+def test_shards_are_joined_by_a_run_without_one(tracked: Path) -> None:
+    clips = len(Manifest.load(tracked).clips)
+    part = estimate_poses(tracked, workers=1, shard=(0, 2))
+    assert part["clips"] == len(range(0, clips, 2))
+    assert not (tracked / "pose" / "pose.json").exists()
+    assert (tracked / "pose" / "rejected-0-of-2.csv").is_file()
+    whole = estimate_poses(tracked, workers=1)
+    assert (whole["clips"], whole["there_already"]) == (clips, part["clips"])
+    assert FakeTracker.calls == clips and not (tracked / "pose" / "rejected-0-of-2.csv").exists()
+
+
 def test_poses_of_a_set_are_computed_once(tracked: Path) -> None:
     clips = len(Manifest.load(tracked).clips)
     first = estimate_poses(tracked, workers=1)

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from icube_common.experiments import Search, open_executor
+from icube_common.data.processes import open_executor
+from icube_common.experiments import Search
 
 SPACE = {
     "space": {

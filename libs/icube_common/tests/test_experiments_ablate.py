@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import os
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,11 +18,13 @@ from experiment_job import logged, quadratic
 from scipy import stats
 
 from icube_common.config import read_yaml
+from icube_common.data.processes import WORKER_DIED, open_executor
 from icube_common.errors import InputError
 from icube_common.evaluation import Predictions
-from icube_common.experiments import Grid, Outcome, open_executor
-from icube_common.experiments.ablation import ablate
+from icube_common.experiments import Grid, Outcome
+from icube_common.experiments.ablation import ablate, ablate_shard
 from icube_common.experiments.results.differences import holm, over_seeds
+from icube_common.io.runs import read_json
 
 SETTINGS: dict[str, Any] = {
     "grid": {"x": [0.3, 0.5]},
@@ -302,6 +305,54 @@ def test_processes_give_the_same_study(tmp_path: Path) -> None:
     assert workers == 2 and parallel.table() == ablate(run, GRID, tmp_path / "serial").table()
     assert str(os.getpid()) not in {line.split()[2] for line in lines(log, "begin")[:9]}
     assert (tmp_path / "parallel" / "plot.svg").read_bytes() == (tmp_path / "serial" / "plot.svg").read_bytes()
+
+
+def test_shards_are_joined_by_a_run_without_one(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    run = functools.partial(logged, log=log)
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / ".lock").touch()  # of another shard that has written no more yet
+    parts = [ablate_shard(run, GRID, tmp_path / "study", (number, 3)) for number in range(2)]
+    assert [part["failed"] for part in parts] == [0, 0]
+    begun = len(lines(log, "begin"))
+    assert begun == sum(part["cells"] for part in parts) < len(GRID.seeds) * len(GRID.variants)
+    joined = ablate(run, GRID, tmp_path / "study")
+    assert len(lines(log, "begin")) == len(GRID.seeds) * len(GRID.variants)
+    assert joined.table() == ablate(run, GRID, tmp_path / "serial").table()
+    with pytest.raises(InputError, match=r"shard 3/3: must be I/N"):
+        ablate_shard(run, GRID, tmp_path / "study", (3, 3))
+
+
+def test_a_study_waits_for_its_shards(tmp_path: Path) -> None:
+    """Shards run side by side; the whole study beside a shard, or the same shard twice, is refused."""
+
+    def run(overrides: Mapping[str, Any], seed: int, folder: Path) -> dict[str, float]:
+        if overrides["x"] == 0.3 and seed == 0:
+            for other in (
+                lambda: ablate(quadratic, GRID, tmp_path / "study"),
+                lambda: ablate_shard(quadratic, GRID, tmp_path / "study", (0, 2)),
+            ):
+                with pytest.raises(InputError, match="another process is at work there"):
+                    other()
+            ablate_shard(quadratic, GRID, tmp_path / "study", (1, 2))
+        return quadratic(overrides, seed, folder)
+
+    assert ablate_shard(run, GRID, tmp_path / "study", (0, 2))["failed"] == 0
+    assert ablate(quadratic, GRID, tmp_path / "study").failed == 0
+
+
+def die_at_half(overrides: Mapping[str, Any], seed: int, folder: Path) -> dict[str, float]:
+    if overrides["x"] == 0.5 and seed == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return quadratic(overrides, seed, folder)
+
+
+def test_a_killed_worker_costs_one_cell(tmp_path: Path) -> None:
+    with open_executor(2) as (executor, workers):
+        study = ablate(die_at_half, GRID, tmp_path / "study", executor=executor, workers=workers)
+    assert study.failed == 1
+    result = read_json(tmp_path / "study" / "cells" / "x=0.5" / "seed-0" / "result.json")
+    assert result["error"] == WORKER_DIED
 
 
 def slow_unless_told_to_fail(overrides: Mapping[str, Any], seed: int, folder: Path) -> dict[str, float]:

@@ -16,8 +16,9 @@ import pytest
 
 from icube_common import cli
 from icube_common.config import Config, load_config, option
+from icube_common.data.processes import open_executor
 from icube_common.errors import InputError
-from icube_common.experiments import Grid, Search, open_executor, override_texts
+from icube_common.experiments import Grid, Search, override_texts
 from icube_common.experiments.ablation import ablate
 from icube_common.experiments.commands import ablate_command, compare_command, tune_command
 from icube_common.experiments.tuning import tune
@@ -165,7 +166,7 @@ print([name for name in ("torch", "optuna", "matplotlib", "scipy", "numpy", "ome
 
 
 def test_a_dask_cluster(tmp_path: Path) -> None:
-    distributed = pytest.importorskip("distributed", reason="needs icube-common[dask]")
+    distributed = pytest.importorskip("distributed", reason="needs icube-common[cluster]")
     grid = Grid.from_mapping({"grid": {"x": [0.3, 0.5]}, "seeds": [0, 1], "metric": "top1"}, Settings)
     space = {"space": {"x": {"type": "float", "low": 0, "high": 1}}, "metric": "top1", "direction": "maximize"}
     search = Search.from_mapping({**space, "trials": 4, "seeds": [0]})
@@ -181,6 +182,6 @@ def test_a_dask_cluster(tmp_path: Path) -> None:
 
 
 def test_a_scheduler_that_does_not_answer() -> None:
-    pytest.importorskip("distributed", reason="needs icube-common[dask]")
+    pytest.importorskip("distributed", reason="needs icube-common[cluster]")
     with pytest.raises(InputError, match="no Dask scheduler answers there"), open_executor(1, "nonsense://x"):
         pass

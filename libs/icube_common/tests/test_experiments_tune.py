@@ -20,8 +20,9 @@ import pytest
 from experiment_job import SPACE, logged, quadratic
 
 from icube_common.config import Config, load_config, option, section
+from icube_common.data.processes import open_executor
 from icube_common.errors import InputError
-from icube_common.experiments import Search, open_executor
+from icube_common.experiments import Search
 from icube_common.experiments.results.search_results import SearchResult
 from icube_common.experiments.tuning import tune
 

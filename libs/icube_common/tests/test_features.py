@@ -23,6 +23,7 @@ from torch import Tensor
 from icube_common.errors import InputError
 from icube_common.io.csv import file_digest
 from icube_common.vlm import FeatureCache, encode_frames, feature_key
+from icube_common.vlm.features import read_head
 
 KEY = feature_key("backbone", "source", {"frames": 8})
 
@@ -340,3 +341,11 @@ def test_frames_refusals(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not finite"):
         encode_frames(CountingTower(), frames_of(1) / 0, cache=cache, key=KEY)
     assert cache.stats().files == 0
+
+
+def test_jobs_that_begin_together_do_not_take_each_other_for_strangers(tmp_path: Path) -> None:
+    (tmp_path / ".features.abc.json").touch()  # as `atomic_file` names the head that it writes
+    assert read_head(tmp_path, ("backbone",)) is None
+    (tmp_path / "other").touch()
+    with pytest.raises(InputError, match="exists already and is no folder of features"):
+        read_head(tmp_path, ("backbone",))

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import csv
 import re
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from icube_common.data.processes import WORKER_DIED
 from icube_common.errors import InputError
 from icube_common.io.runs import read_json
 from motiondiff.augmentation.augment import augment
 from motiondiff.augmentation.config import FilterConfig
 from motiondiff.augmentation.filter import PHYSICS, TOLERANCE, FilterDecision, MotionFilter, choose, physics_of
-from motiondiff.augmentation.subsets import write_subset
+from motiondiff.augmentation.study.subsets import write_subset
 from motiondiff.config import ClassifierConfig
 from motiondiff.data.clips import ClipSet
 from motiondiff.data.store import MotionStore
@@ -131,6 +134,40 @@ def test_the_same_again_and_another_seed(
     assert MotionStore(tmp_path / "same").fingerprint == MotionStore(made[0]).fingerprint
     augment(run_path, store_path, tmp_path / "other", replace(SMALL, seed=1), classifier=QUICK)
     assert MotionStore(tmp_path / "other").fingerprint != MotionStore(made[0]).fingerprint
+
+
+def test_an_executor_and_shards_give_the_same_set(
+    made: tuple[Path, dict[str, object]], run_path: Path, store_path: Path, tmp_path: Path
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        augment(run_path, store_path, tmp_path / "workers", SMALL, classifier=QUICK, executor=pool)
+    assert MotionStore(tmp_path / "workers").fingerprint == MotionStore(made[0]).fingerprint
+    small = replace(SMALL, batch_size=4)
+    augment(run_path, store_path, tmp_path / "one", small, classifier=QUICK)
+    first = augment(run_path, store_path, tmp_path / "joined", small, shard=(1, 3))
+    assert first["generated"] == 4 and not (tmp_path / "joined").exists()
+    assert len(list((tmp_path / "joined.shards").rglob("*.npz"))) == 4
+    augment(run_path, store_path, tmp_path / "joined", small, classifier=QUICK)
+    assert MotionStore(tmp_path / "joined").fingerprint == MotionStore(tmp_path / "one").fingerprint
+    assert not (tmp_path / "joined.shards").exists()
+
+
+def test_a_batch_whose_worker_died_is_rejected(run_path: Path, store_path: Path, tmp_path: Path) -> None:
+    class Dying(ThreadPoolExecutor):
+        def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Any:
+            ((_, numbers),) = arguments[1]
+            if 0 in numbers:
+                future: Future[Any] = Future()
+                future.set_exception(BrokenExecutor("killed"))
+                return future
+            return super().submit(function, *arguments)
+
+    more = replace(SMALL, batch_size=3, oversample_factor=3.0)
+    with Dying(1) as pool:
+        augment(run_path, store_path, tmp_path / "set", more, classifier=QUICK, executor=pool)
+    with (tmp_path / "set" / "rejected.csv").open(newline="") as handle:
+        lost = [row["clip"] for row in csv.DictReader(handle) if row["reason"] == WORKER_DIED]
+    assert [name[-4:] for name in lost] == ["0000", "0001", "0002"]
 
 
 def test_bad_input(run_path: Path, store_path: Path, store: MotionStore, tmp_path: Path) -> None:

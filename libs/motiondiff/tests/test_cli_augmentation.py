@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from command_line import Command, as_json, command_fixture
 
-from motiondiff.augmentation.subsets import write_subset
+from motiondiff.augmentation.study.subsets import write_subset
 from motiondiff.cli import main
 from motiondiff.data.store import MotionStore
 
@@ -67,7 +67,7 @@ BAD = {
     "augment: existing": ("augment {run} --data {store} --out {old}", "exists already"),
     "study: no store": ("augmentation-study --data {empty} --out {new}", "is not a motion store"),
     "study: corrupted": ("augmentation-study --data {corrupted} --out {new}", r"frames\.npy: .*cut short"),
-    "study: no test split": ("augmentation-study --data {part} --out {new}", "0 held out: both are needed"),
+    "study: no test split": ("augmentation-study --data {part} --out {new} folds=1", "0 held out: both are needed"),
     "study: fraction": (STUDY + "fractions=[2.0]", "fractions=2.0: must be at most 1"),
     "study: method": (STUDY + "methods=[gan]", "unknown value of methods 'gan'"),
     "study: subject": (STUDY + "test_subjects=[nobody]", "unknown test subject 'nobody'"),

@@ -224,7 +224,7 @@ def test_the_preconditioning_is_saved(tmp_path: Path) -> None:
     ("settings", "words"),
     [
         ({"convolution": 4}, r"model\.convolution=4: must be odd"),
-        ({"preconditioning": "edm"}, "must be one of spectral"),
+        ({"preconditioning": "ddpm"}, "must be one of spectral"),
     ],
 )
 def test_bad_settings(settings: dict[str, Any], words: str) -> None:

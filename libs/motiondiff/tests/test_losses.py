@@ -9,7 +9,6 @@ from torch import Tensor
 from motiondiff.models.losses import (
     CONTACT_HEIGHT,
     CONTACT_SPEED,
-    MIN_WEIGHT,
     masked_mean,
     min_snr_weights,
     motion_losses,
@@ -137,9 +136,13 @@ def test_weights_of_clips(body: MotionRepresentation) -> None:
 
 
 def test_min_snr_weights() -> None:
-    """Hang et al., eq. 8: a / (1 - a), at most gamma, here never zero."""
-    weights = min_snr_weights(torch.tensor([1.0, 0.99, 0.8, 0.5, 0.2, 0.001, 0.0]), gamma=5.0)
-    assert weights.tolist() == pytest.approx([5, 5, 4, 1, 0.25, MIN_WEIGHT, MIN_WEIGHT], rel=1e-4)
+    """Hang et al., eq. 8: a / (1 - a), at most gamma; no less than a floor that the paper does not have."""
+    cumulative = torch.tensor([1.0, 0.99, 0.8, 0.5, 0.2, 0.001, 0.0])
+    assert min_snr_weights(cumulative, gamma=5.0).tolist() == pytest.approx([5, 5, 4, 1, 0.25, 0.001, 0], rel=2e-3)
+    weights = min_snr_weights(cumulative, gamma=5.0, floor=0.5)
+    assert weights.tolist() == pytest.approx([5, 5, 4, 1, 0.5, 0.5, 0.5], rel=1e-4)
+    # a floor above gamma: all weigh the same
+    assert min_snr_weights(cumulative, gamma=0.25, floor=0.5).tolist() == [0.25] * 7
 
 
 def test_a_body_without_feet_has_no_contact_term() -> None:

@@ -19,7 +19,7 @@ from command_line import Command, as_json, command_fixture
 from safetensors.numpy import load_file
 
 from icube_common.io.runs import read_json
-from motiondiff.augmentation import study
+from motiondiff.augmentation.study import runner as study
 from motiondiff.cli import main
 from motiondiff.data.prepare import PrepareOptions, write_store
 from motiondiff.data.synthetic import simulate_clips
@@ -206,12 +206,14 @@ def test_utkinect_actor(run: Command, utkinect: Path, tmp_path: Path) -> None:
 def test_utkinect_study(run: Command, utkinect: Path, tmp_path: Path) -> None:
     out, quick = tmp_path / "study", ("max_steps=1", "device=cpu", "report_to=none", "batch_size=6")
     words = (
-        "fractions=[0.25]", "seeds=2", "filter.per_class=1", "filter.oversample_factor=1", "filter.steps=2",
-        "filter.min_confidence=0", *RECOGNISER, *(f"{name}.train.{key}" for name in (OWN, "actor") for key in quick),
+        "fractions=[0.25]", "folds=1", "seeds=2", "generator_seeds=1", "methods=[motiondiff,sdedit,mdm,actor]",
+        "noise_strengths=[0.5]", "mixture.inner_seeds=1", "probe_steps=1",
+        "filter.per_class=1", "filter.oversample_factor=1", "filter.steps=2", "filter.min_confidence=0", *RECOGNISER,
+        *(f"{name}.train.{key}" for name in (OWN, "mdm", "actor") for key in quick),
     )  # fmt: skip
     config = CONFIGS / "study_utkinect.yaml"
     as_json(run("augmentation-study", "--data", utkinect, "--out", out, "--config", config, *words, "--json"))
-    for name, method in (("own", OWN), ("variations", VARIATIONS), ("actor", "actor")):
+    for name, method in (("own", OWN), ("variations", VARIATIONS), ("mdm", "mdm"), ("actor", "actor")):
         made = [path.parent for path in out.rglob("frames.npy") if method in path.as_posix().removeprefix(str(out))]
         check(f"utkinect study set {name}", {"stores": [stored(path) for path in sorted(made)]})
     predictions = sorted(out.rglob("predictions.csv"))
@@ -226,12 +228,11 @@ def test_utkinect_study(run: Command, utkinect: Path, tmp_path: Path) -> None:
 @pytest.mark.real_data
 def test_utkinect_ablation(run: Command, utkinect: Path, tmp_path: Path) -> None:
     lines = (CONFIGS / "ablation_utkinect.yaml").read_text().splitlines()
-    text = "\n".join(
-        line for line in lines if not any(word in line for word in ("2 layers", "6 layers", "dropped", "FK"))
-    )
+    chosen = ("recipe}", "EDM", "no gates", "guidance 3")
+    text = "\n".join(line for line in lines if "- {name" not in line or any(word in line for word in chosen))
     for old, new in (
-        ("max_steps: 450", "max_steps: 1\n  train.device: cpu"),
-        ("batch_size: 32", "batch_size: 6"),
+        ("max_steps: 2000", "max_steps: 1\n  train.device: cpu"),
+        ("batch_size: 16", "batch_size: 6"),
         ("seeds: [0, 1, 2]", "seeds: [0]"),
     ):
         assert old in text

@@ -13,7 +13,6 @@ from torch import Tensor
 from motiondiff.models.spectrum import (
     BANDS,
     GATES,
-    LOSS_EXPONENT,
     LOWEST,
     SMALLEST,
     Components,
@@ -149,7 +148,7 @@ def test_without_a_network_the_result_is_the_wiener_filter() -> None:
     given, _ = scalings(white(0.5), noise=1.5)
     transform = cosine_transform(FRAMES)
     noisy = transform[5][None, :, None] * torch.tensor([1.0, -2.0, 0.5])  # one component
-    clean = given.clean(noisy, torch.zeros(1, FRAMES, FEATURES * (1 + len(GATES))))
+    clean = given.clean(given.components.dct(noisy), torch.zeros(1, FRAMES, FEATURES * (1 + len(GATES))))
     # 0.25 / (0.25 + 2.25)
     torch.testing.assert_close(clean, 0.1 * noisy, atol=1e-6, rtol=0)
 
@@ -157,7 +156,7 @@ def test_without_a_network_the_result_is_the_wiener_filter() -> None:
 def test_each_component_has_its_own_filter() -> None:
     given, _ = scalings(steep(), noise=0.2)
     noisy = numbers(1, FRAMES, FEATURES)
-    clean = given.clean(noisy, torch.zeros(1, FRAMES, FEATURES * (1 + len(GATES))))
+    clean = given.clean(given.components.dct(noisy), torch.zeros(1, FRAMES, FEATURES * (1 + len(GATES))))
     deviation = given.components.deviation
     expected = cosine_transform(FRAMES) @ noisy * deviation**2 / (deviation**2 + 0.04)
     torch.testing.assert_close(cosine_transform(FRAMES) @ clean, expected, atol=1e-5, rtol=0)
@@ -166,24 +165,26 @@ def test_each_component_has_its_own_filter() -> None:
 def test_little_noise_leaves_the_motion_and_much_noise_leaves_nothing() -> None:
     noisy, output = numbers(1, FRAMES, FEATURES), numbers(1, FRAMES, FEATURES * (1 + len(GATES)), seed=1)
     clear, _ = scalings(white(), noise=1e-5)
-    torch.testing.assert_close(clear.clean(noisy, output), noisy, atol=1e-3, rtol=0)
+    torch.testing.assert_close(clear.clean(clear.components.dct(noisy), output), noisy, atol=1e-3, rtol=0)
     drowned, _ = scalings(white(), noise=1e5)
-    assert drowned.clean(noisy * 1e5, torch.zeros_like(output)).abs().max() < 1e-3
+    assert drowned.clean(drowned.components.dct(noisy * 1e5), torch.zeros_like(output)).abs().max() < 1e-3
     # there the network's output alone is the motion, at the deviation of the data
     plain = torch.cat([output[..., :FEATURES], torch.zeros(1, FRAMES, FEATURES * len(GATES))], dim=-1)
-    torch.testing.assert_close(drowned.clean(torch.zeros_like(noisy), plain), output[..., :FEATURES], atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        drowned.clean(drowned.components.dct(torch.zeros_like(noisy)), plain), output[..., :FEATURES], atol=1e-4, rtol=0
+    )
 
 
 def test_a_gate_of_minus_one_removes_a_component_as_strong_as_the_noise() -> None:
     given, _ = scalings(white(0.7), noise=0.7)
     noisy = numbers(1, FRAMES, FEATURES)
     gates = torch.cat([torch.zeros(FEATURES), -torch.ones(FEATURES * len(GATES))]).expand(1, FRAMES, -1)
-    assert given.clean(noisy, gates).abs().max() < 1e-6
+    assert given.clean(given.components.dct(noisy), gates).abs().max() < 1e-6
     # below the noise and above it: s (s - n) / (s^2 + n^2) of the component is left
     for deviation, noise in ((0.5, 1.0), (1.0, 0.5)):
         given, _ = scalings(white(deviation), noise)
         left = deviation * (deviation - noise) / (deviation**2 + noise**2)
-        torch.testing.assert_close(given.clean(noisy, gates), left * noisy, atol=1e-5, rtol=0)
+        torch.testing.assert_close(given.clean(given.components.dct(noisy), gates), left * noisy, atol=1e-5, rtol=0)
 
 
 def test_a_gate_acts_on_its_part_of_the_spectrum_alone() -> None:
@@ -191,7 +192,7 @@ def test_a_gate_acts_on_its_part_of_the_spectrum_alone() -> None:
     noisy = numbers(1, FRAMES, FEATURES)
     gates = torch.zeros(1, FRAMES, FEATURES * (1 + len(GATES)))
     gates[..., -FEATURES:] = -1  # of the fastest part
-    left = cosine_transform(FRAMES) @ given.clean(noisy, gates)
+    left = cosine_transform(FRAMES) @ given.clean(given.components.dct(noisy), gates)
     share = given.components.parts[..., -1:]
     expected = 0.5 * (1 - share) * (cosine_transform(FRAMES) @ noisy)
     torch.testing.assert_close(left, expected, atol=1e-5, rtol=0)
@@ -202,7 +203,8 @@ def test_the_network_is_given_unit_deviation() -> None:
     given, _ = scalings(spectrum, noise)
     deviation = given.components.deviation
     clean = given.components.idct(numbers(2000, FRAMES, FEATURES) * deviation)
-    inputs = given.network_input(clean + noise * numbers(2000, FRAMES, FEATURES, seed=1))
+    noisy = clean + noise * numbers(2000, FRAMES, FEATURES, seed=1)
+    inputs = given.network_input(noisy, given.components.dct(noisy))
     assert inputs.shape == (2000, FRAMES, 2 * FEATURES)
     whitened = inputs[..., FEATURES:]
     torch.testing.assert_close(whitened.std(dim=0), torch.ones(FRAMES, FEATURES), atol=0.08, rtol=0)
@@ -217,7 +219,7 @@ def test_the_loss_of_the_wiener_filter_is_one(noise: float) -> None:
     given, mask = scalings(steep(), noise, lengths)
     clean = given.components.idct(numbers(len(lengths), FRAMES, FEATURES) * given.components.deviation)
     noisy = (clean + noise * numbers(*clean.shape, seed=1)) * mask[..., None]
-    predicted = given.clean(noisy, torch.zeros(len(lengths), FRAMES, FEATURES * (1 + len(GATES))))
+    predicted = given.clean(given.components.dct(noisy), torch.zeros(len(lengths), FRAMES, FEATURES * (1 + len(GATES))))
     assert float(given.loss(predicted, clean, mask)) == pytest.approx(1, abs=0.03)
     assert float(given.loss(clean, clean, mask)) == 0
 
@@ -234,10 +236,11 @@ def test_padding_and_constant_components_have_no_part_in_the_loss() -> None:
     # an error of one in all frames of a feature is its mean's alone: sqrt(9) over the output's scale of that component
     predicted = clean.clone()
     predicted[1, :, 0] += 1
-    weight = given.components.deviation[1, :9, [0, 2]] ** LOSS_EXPONENT
-    scale = given.output_scale()[1, 0, 0]
-    expected = 0.5 * 9 / scale**2 * weight[0, 0] / weight.sum()
-    assert float(given.loss(predicted, clean, mask)) == pytest.approx(float(expected), rel=1e-4)
+    scale = given.output_scale[1, 0, 0]
+    for exponent in (0.5, 1.0):
+        weight = given.components.deviation[1, :9, [0, 2]] ** exponent
+        expected = 0.5 * 9 / scale**2 * weight[0, 0] / weight.sum()
+        assert float(given.loss(predicted, clean, mask, exponent)) == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_noise_between_two_timesteps_is_interpolated() -> None:

@@ -85,6 +85,7 @@ __getattr__, __dir__ = lazy_exports(
         "load_config": "config",
         "load_vlm": "vlm",
         "make_loss": "losses",
+        "open_executor": "data.processes",
         "open_run": "training",
         "tune": "experiments",
         "tune_and_fit": "experiments.methods",

@@ -77,6 +77,30 @@ def demo_command(help: str, module: str, out: str, render: Callable[[Mapping[str
     return Command(help, run, arguments, render)
 
 
+def add_parallel_arguments(
+    parser: argparse.ArgumentParser, unit: str, *, workers: int | None = 1, shard: bool = True
+) -> None:
+    """Add ``--workers`` and ``--dask``, for `icube_common.data.processes.open_executor`, and ``--shard``.
+
+    Args:
+        parser: of the command.
+        unit: plural of what is worked on.
+        workers: default number of local processes, None for one for each core.
+        shard: whether the command takes a shard, for `icube_common.data.processes.parse_shard`.
+    """
+    default = "one for each core" if workers is None else workers
+    parser.add_argument(
+        "--workers", type=int, default=workers, metavar="N", help=f"local processes for {unit} (default: {default})"
+    )
+    parser.add_argument("--dask", metavar="ADDRESS", help="run on a Dask cluster, such as tcp://host:8786")
+    if shard:
+        parser.add_argument(
+            "--shard",
+            metavar="I/N",
+            help=f"each N-th of the {unit} from the I-th on (0 to N-1); the command without it joins the parts",
+        )
+
+
 def render_table(result: Mapping[str, Any]) -> str:
     """``key: value`` lines, nested mappings indented, for a terminal."""
     lines: list[str] = []

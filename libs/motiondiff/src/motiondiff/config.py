@@ -9,6 +9,7 @@ from icube_common.errors import InputError
 from icube_common.training.config import TrainConfig
 from motiondiff.schedulers import SCHEDULERS
 
+PRECONDITIONINGS = ("spectral", "spectral_shared", "edm", "none")
 CLASSIFIERS = ("gru", "st-gcn")
 MIN_CLIPS = 2
 """Clips of a class: a network learns the person from a single one, and metrics take distances within a class."""
@@ -63,9 +64,12 @@ class ModelConfig(TransformerConfig):
     )
     preconditioning: str = option(
         "spectral",
-        "spectral: the network corrects a Wiener filter of the training motions; none: it predicts the clean motion",
-        choices=("spectral", "none"),
+        "spectral: the network corrects a Wiener filter of each action's training motions; spectral_shared: one for "
+        "all actions; edm: one standard deviation for all frequencies (Karras et al., 2022); none: it predicts the "
+        "clean motion",
+        choices=PRECONDITIONINGS,
     )
+    gates: bool = option(True, "gates for the noisy motion, by part of its spectrum; not with preconditioning=none")
     convolution: int = option(7, "frames of a convolution along time in each layer, an odd number; 0: none", ge=0)
 
     def __post_init__(self) -> None:
@@ -98,6 +102,16 @@ class DiffusionConfig(Config):
     )
     min_snr_gamma: float = option(
         5.0, "largest weight of the errors at little noise, which is the signal-to-noise ratio; 0: all weigh 1", ge=0
+    )
+    min_snr_floor: float = option(
+        0.5, "smallest weight of the errors at much noise, where min_snr_gamma is not 0 (0 in the paper)", ge=0
+    )
+    spectral_exponent: float = option(
+        0.5,
+        "weight of a cosine component in weight_simple's loss: its standard deviation to this power; not with "
+        "model.preconditioning=none",
+        ge=0,
+        le=2,
     )
     inpainting_probability: float = option(
         0.0,
@@ -215,6 +229,11 @@ class ClassifierConfig(Config):
     scale_range: float = option(0.15, "largest random scaling, 1 +- this", ge=0, lt=1)
     min_crop: float = option(0.7, "shortest random crop, as a share of the length", gt=0, le=1)
     joint_noise: float = option(0.01, "standard deviation of a random constant offset of each joint, m", ge=0)
+    mirror: str = option(
+        "never",
+        "mirror images of the training clips beside them, not of further ones; auto: where no class names a side",
+        choices=("never", "auto", "always"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ import pytest
 from icube_common.errors import InputError
 from motiondiff.data.clips import ClipSet
 from motiondiff.data.synthetic import synthetic_skeleton
+from motiondiff.evaluation.comparison import movement_errors
 from motiondiff.evaluation.movement import (
     FIGURES,
     Limbs,
@@ -187,6 +188,19 @@ def test_movement_table() -> None:
     assert table == movement_table(table_of(0.04, 2.0), table_of(0.08, 1.4))
     same = movement_table(table_of(0.08, 1.4), table_of(0.08, 1.4))["wave"]
     assert same["hands_1-4hz"]["ratio"] == same["jerk"]["ratio"] == 1 and same["frequency"]["difference"] == 0
+
+
+def test_errors_of_movement_are_logarithms() -> None:
+    """Half the amplitude is as wrong as twice it; an action whose hands stand still has no part in the swing."""
+    right = table_of(0.08, 2.0)
+    halved, doubled = (replace(right, positions=[clip * factor for clip in right.positions]) for factor in (0.5, 2))
+    assert movement_errors(right, right) == {"swing_error": 0, "jerk_error": 0}
+    for made in (halved, doubled):
+        assert movement_errors(made, right)["swing_error"] == pytest.approx(np.log(2), rel=1e-3)
+        assert movement_errors(made, right)["jerk_error"] == pytest.approx(np.log(2), rel=1e-3)
+    names = tuple(f"joint{number}" for number in range(len(right.skeleton.names)))
+    unnamed = replace(right, skeleton=replace(right.skeleton, names=names))
+    assert movement_errors(unnamed, unnamed) == {}
 
 
 def test_the_interval_is_of_the_median() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -97,7 +98,7 @@ def _pose_arguments(parser: argparse.ArgumentParser) -> None:
         "--fetch-models", action="store_true", help="fetch the pose networks by pip into the cache folder, once"
     )
     parser.add_argument("--pose-models", metavar="DIR", help="folder of the pose networks (default: the cache folder)")
-    parser.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one for each core)")
+    cli.add_parallel_arguments(parser, "clips", workers=None)
     parser.add_argument("--no-smoothing", action="store_true", help="landmarks without the one-euro filter")
     parser.add_argument("--root", metavar="FOLDER", help="folder of the videos, if they have moved")
     parser.add_argument("--strict", action="store_true", help="stop at the first clip without a person")
@@ -115,22 +116,27 @@ def _pose(args: argparse.Namespace) -> Mapping[str, Any]:
         assert files is not None
         return {"pose_models": str(files.detector.parent), "fingerprint": files.fingerprint}
     from actprompt.data.pose.estimate import estimate_poses
+    from icube_common.data.processes import open_executor, parse_shard
 
-    return estimate_poses(
-        data_set(args),
-        models=args.pose_models,
-        smooth=not args.no_smoothing,
-        workers=args.workers,
-        strict=args.strict,
-    )
+    shard = parse_shard(args.shard)
+    # local processes are left to the function: it starts none for a single clip
+    cluster = open_executor(args.workers, args.dask) if args.dask else contextlib.nullcontext((None, args.workers))
+    with cluster as (executor, workers):
+        return estimate_poses(
+            data_set(args),
+            models=args.pose_models,
+            smooth=not args.no_smoothing,
+            workers=workers,
+            executor=executor,
+            shard=shard,
+            strict=args.strict,
+        )
 
 
 def _extract_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="DATA", help="prepared folder")
     parser.add_argument("--out", required=True, metavar="FEATURES", help="feature folder to make or to continue")
-    parser.add_argument(
-        "--shard", default="0/1", metavar="I/N", help="shard: each N-th clip from the I-th on (0 to N-1)"
-    )
+    cli.add_parallel_arguments(parser, "clips")
     parser.add_argument("--device", help="torch device (default: a GPU where there is one)")
     parser.add_argument(
         "--batch-size", type=int, help="frames in a forward pass of the tower (default: vlm.batch_size, 64)"
@@ -143,26 +149,21 @@ def _extract(args: argparse.Namespace) -> Mapping[str, Any]:
     from icube_common.config import load_config
 
     config = load_config(ExtractConfig, file=args.config, overrides=args.overrides)
-    shard = _shard(args.shard)
+    from icube_common.data.processes import open_executor, parse_shard
+
+    shard = parse_shard(args.shard)
     from actprompt.data.extract import extract
 
-    return extract(
-        data_set(args),
-        vlm=config.vlm,
-        sampling=config.video.sampling,
-        shard=shard,
-        **cli.options_of(args, "out", "device", "strict", "batch_size"),
-    )
-
-
-def _shard(text: str) -> tuple[int, int]:
-    """``"0/4"`` as numbers; the library checks their range."""
-    number, slash, count = text.partition("/")
-    if not (slash and number.isdecimal() and count.isdecimal()):
-        from icube_common.errors import InputError
-
-        raise InputError(f"--shard {text}: must be I/N, such as 0/4 to 3/4")
-    return int(number), int(count)
+    with open_executor(args.workers, args.dask) as (executor, workers):
+        return extract(
+            data_set(args),
+            vlm=config.vlm,
+            sampling=config.video.sampling,
+            shard=shard,
+            executor=executor,
+            workers=workers,
+            **cli.options_of(args, "out", "device", "strict", "batch_size"),
+        )
 
 
 DATA_COMMANDS: Mapping[str, cli.Command] = {

@@ -11,11 +11,10 @@ heads, which is D where the tower has no others; T = 1 for an encoder of clips.
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections import Counter, deque
-from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Generator, Sequence
+from concurrent.futures import Executor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,9 +27,15 @@ from actprompt.data.dataset import VideoDataset
 from actprompt.data.feature_store import FeatureFolder, FeatureRecord
 from actprompt.data.frame_sampling import Sampling
 from actprompt.data.manifest import Clip, Manifest
-from actprompt.data.video import VideoError, decoder_key
-from actprompt.data.video.frame_folder import clip_digest, clip_status
-from actprompt.data.video.pixels import by_view, check_encoder, read_pixels, tower_inputs
+from actprompt.data.video.pixels import by_view, check_encoder, tower_inputs
+from actprompt.data.video.prefetch import decoding_threads, prefetched
+from icube_common.data.processes import (
+    WORKER_DIED,
+    InlineExecutor,
+    executor_size,
+    run_each,
+    take_shard,
+)
 from icube_common.errors import InputError
 from icube_common.io.progress import progress_bar
 from icube_common.vlm import (
@@ -41,12 +46,13 @@ from icube_common.vlm import (
     check_joint_space,
     encode_frames,
     encode_items,
-    feature_fingerprint,
-    feature_key,
     select_output,
 )
 
 logger = logging.getLogger(__name__)
+
+# clips of one call of a worker
+_PART_CLIPS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,17 +76,6 @@ class ClipFeatures:
     tower_seconds: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class DecodedClip:
-    """Decoded clip: stored features, or pixels ``(views, T, 3, H, W)``, or neither and the reason in its record."""
-
-    clip: Clip
-    record: FeatureRecord
-    features: dict[str, Tensor] | None
-    pixels: Tensor | None
-    seconds: float
-
-
 def extract(
     data: VideoDataset | str | Path,
     out: str | Path,
@@ -89,6 +84,8 @@ def extract(
     sampling: Sampling,
     device: str | None = None,
     shard: tuple[int, int] = (0, 1),
+    executor: Executor | None = None,
+    workers: int | None = None,
     strict: bool = False,
     batch_size: int | None = None,
 ) -> dict[str, Any]:
@@ -104,6 +101,9 @@ def extract(
         sampling: the frames of a clip.
         device: of the tower; by default accelerate's device, a GPU where there is one.
         shard: ``(i, n)``: only each n-th clip, from the i-th on (from 0).
+        executor: where parts of the clips are computed, each worker with a tower of its own; by default here. All
+            folders have to be on a disk that every worker reads under the same path.
+        workers: parts at the same time; by default as many as the executor has.
         strict: stop at the first clip that cannot be used.
         batch_size: frames in a forward pass of the tower, of one clip or several; by default ``vlm.batch_size``.
 
@@ -115,22 +115,24 @@ def extract(
         InputError: frames at random; ``out`` is of another backbone, other frames, or something else; a shard that is
             none; no frame in a batch; no clip that can be used, or (strict) one that cannot.
     """
-    number, shards = shard
-    if not 0 <= number < shards:
-        raise InputError(f"shard {number}/{shards}: must be I/N with I from 0 to N-1")
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch size {batch_size}: must be at least 1")
     sampling = check_deterministic(sampling)
     manifest = VideoDataset.open(data).manifest
-    clips = manifest.clips[number::shards]
+    clips = take_shard(manifest.clips, shard)
     tower = vlm.load(device)
     check_encoder(tower, sampling.frames)
     folder = FeatureFolder(out, vlm=tower, sampling=sampling)
+    part = _Part(str(manifest.folder), str(manifest.root), str(out), vlm, sampling, device, batch_size)
     count: Counter[str] = Counter()
     decode_seconds = tower_seconds = 0.0
     first = ""
     start = time.perf_counter()
-    results = _computed(manifest, clips, tower, sampling, folder, f"{number}-of-{shards}", batch_size)
+    name = f"{shard[0]}-of-{shard[1]}"
+    if executor is None or isinstance(executor, InlineExecutor):
+        results = _computed(manifest, clips, tower, sampling, folder, name, batch_size)
+    else:
+        results = _computed_by_workers(manifest, clips, folder, name, part, executor, workers)
     with closing(results):
         for result in results:
             decode_seconds += result.decode_seconds
@@ -242,16 +244,6 @@ def check_deterministic(sampling: Sampling) -> Sampling:
     return sampling
 
 
-# decoding threads, and decoded clips that wait for the tower for each of them
-_MAX_THREADS, _AHEAD = 16, 2
-
-
-def decoding_threads() -> int:
-    """Number of decoding threads: one for each processor of this process, within bounds."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(usable, _MAX_THREADS)
-
-
 def encode_clip(
     pixels: Float[Tensor, "views frames 3 height width"],
     vlm: FrozenVLM,
@@ -263,61 +255,6 @@ def encode_clip(
     return by_view(encode_frames(vlm, tower_inputs(pixels, vlm), batch_size=batch_size, output=output), len(pixels))
 
 
-def prefetched(
-    manifest: Manifest,
-    clips: Iterable[Clip],
-    vlm: FrozenVLM,
-    sampling: Sampling,
-    *,
-    cache: FeatureCache | None,
-    threads: int | None = None,
-) -> Generator[DecodedClip]:
-    """Clips in their order, looked up or decoded by threads that run a little ahead of the consumer."""
-    decoder = decoder_key()
-    fingerprint = feature_fingerprint(vlm) if cache is not None else ""
-
-    def work(clip: Clip) -> DecodedClip:
-        start = time.perf_counter()
-        path = manifest.video(clip)
-        features = pixels = None
-        record = FeatureRecord(clip.id, clip.path)
-        try:
-            if cache is not None:
-                if not path.exists():
-                    raise VideoError(f"{path}: no such file")
-                # the date before the content: a file that changes in between is looked into again next time
-                size, modified = clip_status(path)
-                extra = {**decoder, "n_frames": clip.n_frames, "variable_rate": clip.variable_rate}
-                key = feature_key(fingerprint, clip_digest(path), sampling.key(), extra)
-                record = replace(record, key=key, size=size, modified=modified)
-                features = cache.get(key)
-            if features is None:
-                pixels = read_pixels(path, clip, sampling, vlm)
-        except Exception as error:
-            # a damaged file may bring up any error in a decoder; the path has a column of its own
-            kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-            record = FeatureRecord(
-                clip.id, clip.path, reason=kind + " ".join(str(error).removeprefix(f"{path}: ").split())
-            )
-        record = replace(record, seen=time.time_ns())
-        return DecodedClip(
-            clip=clip, record=record, features=features, pixels=pixels, seconds=time.perf_counter() - start
-        )
-
-    count = threads or decoding_threads()
-    waiting: deque[Future[DecodedClip]] = deque()
-    pool = ThreadPoolExecutor(count, thread_name_prefix="decode")
-    try:
-        for clip in clips:
-            waiting.append(pool.submit(work, clip))
-            if len(waiting) > count * _AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 def _encoded(
     manifest: Manifest,
     clips: Sequence[Clip],
@@ -325,16 +262,19 @@ def _encoded(
     sampling: Sampling,
     cache: FeatureCache | None,
     batch_size: int | None,
+    threads: int | None = None,
+    shows_progress: bool = True,
 ) -> Generator[ClipFeatures]:
     """Each clip's features, from the cache or the tower, with a progress bar."""
-    decoded = prefetched(manifest, clips, vlm, sampling, cache=cache)
+    decoded = prefetched(manifest, clips, vlm, sampling, cache=cache, threads=threads)
     items = ((item, None if item.pixels is None else tower_inputs(item.pixels, vlm)) for item in decoded)
     encoded = encode_items(vlm, items, batch_size=batch_size)
-    with (
-        closing(decoded),
-        closing(encoded),
-        progress_bar(encoded, desc="features", unit="clip", total=len(clips)) as results,
-    ):
+    bar: Any = (
+        progress_bar(encoded, desc="features", unit="clip", total=len(clips))
+        if shows_progress
+        else nullcontext(encoded)
+    )
+    with closing(decoded), closing(encoded), bar as results:
         for result in results:
             item, features = result.item, result.item.features
             if item.pixels is not None:
@@ -369,3 +309,78 @@ def _computed(
                 if record is not None:
                     record.add(result.record)
                 yield result
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Extraction of some clips in a worker process."""
+
+    data: str
+    root: str
+    out: str
+    vlm: VLMConfig
+    sampling: Sampling
+    device: str | None
+    batch_size: int | None
+
+    def __call__(self, clips: Sequence[Clip], threads: int) -> list[ClipFeatures]:
+        """Store the clips' features; those of the results are left empty."""
+        manifest, tower, cache = _open_part(self)
+        results = _encoded(
+            manifest, clips, tower, self.sampling, cache, self.batch_size, threads=threads, shows_progress=False
+        )
+        with closing(results):
+            return [replace(one, features=None if one.features is None else {}) for one in results]
+
+
+# a worker loads its tower once
+_opened: dict[str, tuple[Manifest, FrozenVLM, FeatureCache]] = {}
+
+
+def _open_part(part: _Part) -> tuple[Manifest, FrozenVLM, FeatureCache]:
+    if repr(part) not in _opened:
+        _opened.clear()
+        tower = part.vlm.load(part.device)
+        cache = FeatureFolder(part.out, vlm=tower, sampling=part.sampling).cache
+        _opened[repr(part)] = (Manifest.load(part.data, root=part.root), tower, cache)
+    return _opened[repr(part)]
+
+
+def _computed_by_workers(
+    manifest: Manifest,
+    clips: Sequence[Clip],
+    store: FeatureFolder,
+    job: str,
+    part: _Part,
+    executor: Executor,
+    workers: int | None,
+) -> Generator[ClipFeatures]:
+    """As `_computed`, by workers that store the features; the tables are written here."""
+    workers = workers or executor_size(executor)
+    threads = max(1, decoding_threads() // workers)
+    groups = [tuple(clips[start : start + _PART_CLIPS]) for start in range(0, len(clips), _PART_CLIPS)]
+
+    def lost(group: tuple[Clip, ...]) -> list[ClipFeatures]:
+        return [
+            ClipFeatures(
+                clip=clip,
+                record=FeatureRecord(clip.id, clip.path, seen=time.time_ns(), reason=WORKER_DIED),
+                features=None,
+                cached=False,
+                decode_seconds=0.0,
+                tower_seconds=0.0,
+            )
+            for clip in group
+        ]
+
+    calls = ((group, (group, threads)) for group in groups)
+    with store.job(manifest, job) as record, progress_bar(desc="features", unit="clip", total=len(clips)) as bar:
+        results = run_each(
+            part, calls, executor, workers, lost=lost, split=lambda group, _: [((one,), ((one,), 1)) for one in group]
+        )
+        with closing(results):
+            for _, done in results:
+                for result in done:
+                    record.add(result.record)
+                    bar.update()
+                    yield result

@@ -22,7 +22,7 @@ from actprompt.data.video import VideoError, probe
 from actprompt.data.video.frame_folder import clip_digest, clip_status
 from actprompt.skeleton.features import named_parameters, parameter_table, write_parameters
 from actprompt.skeleton.io import spans_other_time, write_skeleton
-from icube_common.data.processes import map_in_processes
+from icube_common.data.processes import map_items
 from icube_common.errors import InputError
 from icube_common.io.progress import progress_bar
 from icube_common.io.runs import atomic_folder, check_output_path
@@ -238,7 +238,7 @@ def _probe_all(
     """The clips with frames, fps and duration, and those whose file cannot be used."""
     clips: list[Clip] = []
     rejected: list[Rejection] = []
-    items = map_in_processes(probe_clip, reading.clips, executor=executor, worth_a_pool=CLIPS_WORTH_A_POOL)
+    items = map_items(probe_clip, reading.clips, executor=executor, worth_a_pool=CLIPS_WORTH_A_POOL)
     with progress_bar(items, desc="videos", unit="clip", total=len(reading.clips)) as items:
         for item in items:
             if isinstance(item, Clip):

@@ -173,9 +173,15 @@ def class_prompts(
 def predict(learner: PromptLearner, features: Sequence[Float[Tensor, "views t d"]]) -> npt.NDArray[np.float64]:
     """Probabilities (clips, classes): the mean over a view's frames against the prompts, logits averaged over views."""
     device = learner.context.device
-    # normalised means, then their mean over views: cosine logits are linear in them
-    views = [F.normalize(reduce(clip, "views t d -> views d", "mean"), dim=-1) for clip in features]
-    videos = torch.stack([reduce(view, "views d -> d", "mean") for view in views])
+    # normalised means, then their mean over views: cosine logits are linear in them; clips of one shape together
+    by_shape: dict[torch.Size, list[int]] = {}
+    for row, clip in enumerate(features):
+        by_shape.setdefault(clip.shape, []).append(row)
+    videos = torch.empty(len(features), features[0].shape[-1])
+    for rows in by_shape.values():
+        clips = torch.stack([features[row] for row in rows])
+        views = F.normalize(reduce(clips, "n views t d -> n views d", "mean"), dim=-1)
+        videos[rows] = reduce(views, "n views d -> n d", "mean")
     logits = learner.logits(videos.to(device)).double().cpu()
     return np.asarray(logits.softmax(dim=1).numpy())
 

@@ -36,6 +36,7 @@ from icube_common.training import (
     training_report,
 )
 from icube_common.vlm import EncoderLike, FrozenVLM, feature_fingerprint
+from icube_common.vlm.device import main_process_first
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,8 @@ def train(
         raise InputError("encoder: the model has its own; give it to ActionModel.for_dataset")
     vlm = model.vlm if isinstance(model, ActionModel) else load_backbone(config.vlm, config.train, encoder=encoder)
     folder = features_folder(manifest.folder, features, config, vlm)
-    inputs = load_inputs(manifest, config, vlm, features=folder)
+    with main_process_first(config.train.device):
+        inputs = load_inputs(manifest, config, vlm, features=folder)
     check_fold(inputs, fold, config)
     if isinstance(model, ActionModel):
         if model.labels != tuple(fold.train_class_names):

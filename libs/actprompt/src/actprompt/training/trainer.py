@@ -26,7 +26,7 @@ from actprompt.skeleton.trajectory import TrajectoryEncoder
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold
 from icube_common.io.runs import RunFolder
-from icube_common.losses import make_loss, supervised_contrastive
+from icube_common.losses import gather_rows, make_loss, supervised_contrastive
 from icube_common.prompts import ClassTexts, PromptLearner
 from icube_common.prompts.ridge_init import (
     RidgeBlock,
@@ -245,7 +245,7 @@ class ActionLoss:
         terms = self._loss(out.logits, batch["label"], **extra)
         if self._config.contrastive:
             terms["contrastive"] = supervised_contrastive(
-                out.sample, batch["label"], temperature=self._config.temperature
+                gather_rows(out.sample), gather_rows(batch["label"]), temperature=self._config.temperature
             )
             terms["loss"] = terms["loss"] + self._config.contrastive * terms["contrastive"]
         if out.loss is not None:

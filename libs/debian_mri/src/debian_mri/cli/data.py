@@ -9,7 +9,7 @@ from typing import Any
 
 from debian_mri import RESEARCH_ONLY
 from debian_mri.cohorts import FORMATS
-from icube_common.cli import Command, lazy, options_of, render_table
+from icube_common.cli import Command, add_parallel_arguments, lazy, options_of, render_table
 
 
 def _convert_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,13 +22,25 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the project's secret, made where it does not exist: adds hashed keys of subject and series to the JSON",
     )
+    add_parallel_arguments(parser, "volumes")
 
 
 def _convert(args: argparse.Namespace) -> Mapping[str, Any]:
     from debian_mri.dicom import convert_folder, project_salt
+    from icube_common.data.processes import open_executor, parse_shard
 
     salt = project_salt(args.salt_file) if args.salt_file else None
-    return convert_folder(args.folder, args.out, overwrite=args.overwrite, strict=args.strict, salt=salt)
+    shard = parse_shard(args.shard)
+    with open_executor(args.workers, args.dask) as (executor, workers):
+        return convert_folder(
+            args.folder,
+            args.out,
+            salt=salt,
+            executor=executor,
+            workers=workers,
+            shard=shard,
+            **options_of(args, "overwrite", "strict"),
+        )
 
 
 def _render_convert(result: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from debian_mri import RESEARCH_ONLY
-from icube_common.cli import Command, options_of
+from icube_common.cli import Command, add_parallel_arguments, options_of, render_table
 from icube_common.errors import InputError
 
 
@@ -97,6 +97,7 @@ def _volumes_arguments(parser: argparse.ArgumentParser) -> None:
         "--mask", default="auto", metavar="MASK", help="auto (default), deepbet, otsu, or a file or folder of masks"
     )
     parser.add_argument("--image-root", metavar="FOLDER", help="folder of the images, where they have moved")
+    add_parallel_arguments(parser, "scans")
     parser.add_argument("--strict", action="store_true", help="stop at the first scan that cannot be measured")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing table")
 
@@ -105,20 +106,32 @@ def _volumes(args: argparse.Namespace) -> Mapping[str, Any]:
     from debian_mri.data.manifest import Manifest
     from debian_mri.imaging.preprocess import PreprocessConfig
     from debian_mri.inference.regional_volumes import measure_volumes
+    from icube_common.data.processes import open_executor, parse_shard
 
-    atlas = read_atlas(args)
+    shard, atlas = parse_shard(args.shard), read_atlas(args)
     registration = args.registration
     if registration is None:
         is_set = Path(args.source).is_dir()
         in_mni = is_set and Manifest.load(args.source, root=args.image_root).description["space"] == "mni"
         registration = "none" if in_mni else "affine"
     config = PreprocessConfig(registration=registration, spacing=args.spacing, mask=args.mask)
-    return measure_volumes(
-        args.source, atlas, args.out, config=config, root=args.image_root, **options_of(args, "strict", "overwrite")
-    )
+    with open_executor(args.workers, args.dask) as (executor, workers):
+        return measure_volumes(
+            args.source,
+            atlas,
+            args.out,
+            config=config,
+            root=args.image_root,
+            executor=executor,
+            workers=workers,
+            shard=shard,
+            **options_of(args, "strict", "overwrite"),
+        )
 
 
 def _render_volumes(result: Mapping[str, Any]) -> str:
+    if "shard" in result:
+        return render_table(result)
     lines = [f"{result['scans']} scans, {len(result['columns'])} columns in mL: {result['out']}", result["regions"]]
     for key, words in (("marked", "marked by quality control"), ("failed", "left out")):
         if names := list(result[key]):

@@ -22,7 +22,7 @@ from debian_mri.data.clinical_variables import is_missing_name, is_number, norma
 from debian_mri.data.manifest import Rejection, Scan
 from debian_mri.dicom.frames import Frame
 from debian_mri.dicom.privacy.pseudonyms import hash_subject
-from icube_common.data.processes import map_in_processes
+from icube_common.data.processes import map_items
 from icube_common.data.reader import require_file, require_folder
 from icube_common.errors import InputError
 from icube_common.io.progress import progress_bar
@@ -71,7 +71,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
     table = require_file(options.participants, "--participants", "a CSV with subject (the subfolder's name) and label")
     people, rejected = _people(table, {folder.name for folder in folders})
     read = partial(_volumes, salt=options.salt)
-    headers = map_in_processes(read, folders, worth_a_pool=32, chunksize=1)
+    headers = map_items(read, folders, worth_a_pool=32, chunksize=1)
     volumes = dict(
         zip(
             (folder.name for folder in folders),

@@ -27,7 +27,7 @@ from debian_mri.data.manifest import Manifest, Rejection, Scan, write_manifest
 from debian_mri.dicom.frames import Refusal
 from debian_mri.imaging.masks import label_image_reason
 from debian_mri.imaging.nifti import UnusableImage, check_voxels, open_volume, slices_digest, volume_digest
-from icube_common.data.processes import map_in_processes
+from icube_common.data.processes import map_items
 from icube_common.errors import InputError
 from icube_common.io.csv import read_spreadsheet
 from icube_common.io.progress import progress_bar
@@ -93,7 +93,7 @@ def prepare(
     with atomic_folder(out, overwrite=overwrite) as folder:
         scans: list[Scan] = []
         work = partial(examine, cohort.root, folder, fill_nan=fill_nan)
-        results = map_in_processes(work, candidates, executor=executor, worth_a_pool=SCANS_WORTH_A_POOL, chunksize=2)
+        results = map_items(work, candidates, executor=executor, worth_a_pool=SCANS_WORTH_A_POOL, chunksize=2)
         for result in progress_bar(results, desc="images", unit="scan", total=len(candidates)):
             if isinstance(result, Scan):
                 scans.append(result)

@@ -42,8 +42,11 @@ def signal_mask(data: Float32[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]
         return above
     sizes = np.bincount(pieces.reshape(-1))
     sizes[0] = 0
-    # holes are pieces of the rest that do not reach the border; labelling is much faster than binary_fill_holes
-    rest, _ = ndimage.label(pieces != sizes.argmax())
+    # holes are pieces of the rest that do not reach the border; labelling is much faster than binary_fill_holes. What
+    # reaches the border of the piece's bounding box also reaches that of the volume
+    largest = int(sizes.argmax())
+    box = ndimage.find_objects(pieces, largest)[largest - 1]
+    rest, _ = ndimage.label(pieces[box] != largest)
     outside = {0}
     for axis in range(3):
         outside.update(np.unique(np.take(rest, (0, -1), axis=axis)).tolist())
@@ -51,7 +54,8 @@ def signal_mask(data: Float32[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]
     is_hole[list(outside)] = False
     # label 0 is the piece itself
     is_hole[0] = True
-    filled: Bool[np.ndarray, "x y z"] = is_hole[rest]
+    filled: Bool[np.ndarray, "x y z"] = np.zeros(data.shape, dtype=bool)
+    filled[box] = is_hole[rest]
     return filled
 
 

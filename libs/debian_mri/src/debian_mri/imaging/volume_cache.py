@@ -13,6 +13,8 @@ import importlib.metadata
 import json
 import logging
 from collections.abc import Sequence
+from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,8 @@ from debian_mri.imaging.nifti import RawVolume, nifti_image, read_affine, read_v
 from debian_mri.imaging.preprocess import STEP, VERSION, PreprocessConfig, Volume, mask_identity, preprocess_volume
 from icube_common.config import config_to_dict
 from icube_common.data.manifest import write_rows
+from icube_common.data.processes import WORKER_DIED, map_items
 from icube_common.errors import InputError
-from icube_common.experiments.runner.executors import open_executor, run_each
 from icube_common.io.progress import progress_bar
 from icube_common.io.runs import atomic_file, read_json, write_json
 
@@ -77,12 +79,22 @@ def preprocess_all(
     config: PreprocessConfig,
     *,
     scans: Sequence[Scan] | None = None,
-    workers: int = 1,
+    executor: Executor | None = None,
+    workers: int | None = None,
     strict: bool = False,
 ) -> dict[str, Path]:
-    """Preprocess the volumes of a set in ``workers`` processes.
+    """Preprocess the volumes of a set.
 
-    Unusable scans are excluded with a warning and listed in ``volumes/rejected.csv``.
+    Unusable scans are excluded with a warning and listed in ``volumes/rejected.csv``, and so is one whose worker
+    process was killed twice.
+
+    Args:
+        manifest: the set.
+        config: preprocessing.
+        scans: of the set; by default all.
+        executor: where, with the set's folder on a disk that every worker reads; by default local processes.
+        workers: scans at the same time: local processes, 1 by default; with ``executor`` as many as it has.
+        strict: stop at the first unusable scan.
 
     Returns:
         Scan id -> file, in the order of ``scans``.
@@ -93,13 +105,17 @@ def preprocess_all(
     selected = list(manifest.scans if scans is None else scans)
     files: dict[str, Path] = {}
     reasons: dict[str, str] = {}
-    calls = ((scan.id, (manifest, scan, config)) for scan in selected)
-    with (
-        open_executor(workers) as (executor, count),
-        progress_bar(desc="volumes", unit="scan", total=len(selected)) as bar,
-    ):
-        for scan_id, result in run_each(_attempt, calls, executor, count):
-            bar.update()
+    results = map_items(
+        partial(_attempt, manifest, config),
+        selected,
+        executor=executor,
+        workers=workers if executor is not None else workers or 1,
+        chunksize=1,
+        worth_a_pool=2,
+        lost=lambda _: WORKER_DIED,
+    )
+    with progress_bar(results, desc="volumes", unit="scan", total=len(selected)) as bar:
+        for scan_id, result in zip((scan.id for scan in selected), bar, strict=True):
             if isinstance(result, Path):
                 files[scan_id] = result
             elif strict:
@@ -177,7 +193,7 @@ def _source(manifest: Manifest, scan: Scan) -> Path:
     return source
 
 
-def _attempt(manifest: Manifest, scan: Scan, config: PreprocessConfig) -> Path | str:
+def _attempt(manifest: Manifest, config: PreprocessConfig, scan: Scan) -> Path | str:
     """File of a preprocessed volume, or the reason for a failure."""
     try:
         return cached_volume(manifest, scan, config)
@@ -219,6 +235,7 @@ def _store(path: Path, volume: Volume, config: PreprocessConfig, record: dict[st
     write_json(_beside(path, ".json"), record)
     if config.normalise == "zscore":
         # half the size of float32; exact, since values are multiples of the step
-        save(path, np.round(volume.data / STEP).astype(np.int16), STEP)
+        steps = volume.data / np.float32(STEP)
+        save(path, np.rint(steps, out=steps).astype(np.int16), STEP)
     else:
         save(path, volume.data)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from debian_mri.simulation.effects import Person, check_classes, sample_person
 from debian_mri.simulation.scanner import Site, make_sites, simulate_scan
 from debian_mri.simulation.truth import person_truth, write_truth
 from icube_common.config import Config, option
+from icube_common.data.processes import map_items
 from icube_common.errors import InputError
-from icube_common.experiments.runner.executors import open_executor, run_each
 from icube_common.io.progress import progress_bar
 from icube_common.io.runs import atomic_folder, check_output_path, write_json
 
@@ -47,10 +48,24 @@ class CohortConfig(Config):
             raise InputError(f"--subjects {self.subjects}: at least one for each of {len(self.classes)} classes")
 
 
-def simulate_cohort(out: str | Path, config: CohortConfig, *, workers: int = 1, overwrite: bool = False) -> Manifest:
+def simulate_cohort(
+    out: str | Path,
+    config: CohortConfig,
+    *,
+    workers: int = 1,
+    executor: Executor | None = None,
+    overwrite: bool = False,
+) -> Manifest:
     """Simulate subjects and write them as a prepared folder.
 
-    The same configuration gives the same voxels, whatever the number of workers.
+    The same configuration gives the same voxels, wherever they are computed.
+
+    Args:
+        out: the folder to make.
+        config: of the cohort.
+        workers: brains at the same time, local processes without ``executor``.
+        executor: where, with ``out`` on a disk that every worker writes to.
+        overwrite: replace an existing ``out``.
 
     Raises:
         InputError: ``out`` exists.
@@ -61,29 +76,15 @@ def simulate_cohort(out: str | Path, config: CohortConfig, *, workers: int = 1, 
     with atomic_folder(out, overwrite=overwrite) as folder:
         (folder / "nifti").mkdir()
         write_truth(folder / "truth", config.classes, config.spacing)
-        calls = (
-            (
-                index,
-                (
-                    str(folder),
-                    _name(config.seed, index),
-                    label,
-                    sites[site_indices[index]],
-                    config.spacing,
-                    [config.seed, index],
-                ),
-            )
+        people = [
+            (_name(config.seed, index), label, sites[site_indices[index]], config.spacing, [config.seed, index])
             for index, label in enumerate(labels)
+        ]
+        brains = map_items(
+            partial(_simulate_one, str(folder)), people, executor=executor, workers=workers, chunksize=1, worth_a_pool=2
         )
-        results: dict[int, tuple[Scan, dict[str, str]]] = {}
-        with (
-            open_executor(workers) as (executor, count),
-            progress_bar(desc="brains", unit="brain", total=len(labels)) as bar,
-        ):
-            for index, result in run_each(_simulate_one, calls, executor, count):
-                results[index] = result
-                bar.update()
-        scans = [results[index][0] for index in range(len(labels))]
+        results = list(progress_bar(brains, desc="brains", unit="brain", total=len(labels)))
+        scans = [scan for scan, _ in results]
         description = {
             "format": "simulated",
             "title": f"Simulated brains ({NOTE.partition(': ')[2]})",
@@ -99,7 +100,7 @@ def simulate_cohort(out: str | Path, config: CohortConfig, *, workers: int = 1, 
                 "confound_sites": config.confound_sites,
             },
         }
-        rows = {scan.id: row for scan, row in (results[index] for index in range(len(labels)))}
+        rows = {scan.id: row for scan, row in results}
         write_manifest(folder, description, scans, rows, columns=[VARIABLES[name] for name in _COLUMNS])
     return Manifest.load(out)
 
@@ -134,9 +135,8 @@ def _name(seed: int, index: int) -> str:
     return f"sim{seed}-{index + 1:04d}"
 
 
-def _simulate_one(
-    folder: str, name: str, label: str, site: Site, spacing: float, seed: Sequence[int]
-) -> tuple[Scan, dict[str, str]]:
+def _simulate_one(folder: str, task: tuple[str, str, Site, float, Sequence[int]]) -> tuple[Scan, dict[str, str]]:
+    name, label, site, spacing, seed = task
     generator = np.random.default_rng(list(seed))
     person = sample_person(label, generator)
     voxels, measured = simulate_brain(person, site, spacing, generator)

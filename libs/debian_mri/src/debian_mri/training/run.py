@@ -26,6 +26,7 @@ from icube_common.training import TrainingResult, finish_run, training_report
 from icube_common.training.run import check_same_data, load_backbone
 from icube_common.training.validation import check_start, open_run
 from icube_common.vlm import EncoderLike
+from icube_common.vlm.device import main_process_first
 
 
 def train(
@@ -71,7 +72,8 @@ def train(
         vlm = untrained.image_branch.vlm
     else:
         vlm = load_backbone(config.vlm, config.train, encoder=encoder) if config.needs_encoder else None
-    inputs = load_inputs(manifest, config, vlm, features=features)
+    with main_process_first(config.train.device):
+        inputs = load_inputs(manifest, config, vlm, features=features)
     if untrained is not None:
         check_inputs(untrained, used_by(inputs, config), fold)
     run = open_run(

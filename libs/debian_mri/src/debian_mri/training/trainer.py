@@ -30,6 +30,7 @@ from icube_common.losses import make_loss
 from icube_common.tabular import TabularBranch
 from icube_common.training import FitResult, StepRandom, fit
 from icube_common.training.calibration import calibrate, held_out_logits
+from icube_common.training.validation import launched_processes
 from icube_common.vlm import FrozenVLM, default_device
 
 Array = npt.NDArray[np.float64]
@@ -155,7 +156,7 @@ def inner_logits(
     visible = inputs.part(fold.training_rows)
     # validation rows belong to the whole model alone: inner ones take the same number of steps
     plain = replace(config, train=replace(config.train, eval_steps=0, early_stopping_patience=0))
-    if not runs_encoder(config):
+    if not runs_encoder(config) and launched_processes() == 1:
         # small maps of few rows: a GPU would wait for its launches
         plain = replace(plain, train=replace(plain.train, device="cpu"))
 

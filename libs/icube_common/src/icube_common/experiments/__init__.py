@@ -22,7 +22,6 @@ __getattr__, __dir__ = lazy_exports(
         "compare_methods": "comparison",
         "compare_methods_command": "commands",
         "open_comparison": "comparison",
-        "open_executor": "runner.executors",
         "override_texts": "overrides",
         "trial_config": "overrides",
         "tune": "tuning",

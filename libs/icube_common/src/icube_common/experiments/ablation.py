@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
+from icube_common.data.processes import take_shard
 from icube_common.errors import InputError
 from icube_common.experiments.grid import Grid
 from icube_common.experiments.results.pages import write_ablation
 from icube_common.experiments.results.summary import StudyResult, summarise
-from icube_common.experiments.runner.executors import InlineExecutor, run_each
 from icube_common.experiments.runner.study import open_study
 from icube_common.experiments.runner.trial_run import (
     RESULT,
     Run,
     TrialRun,
     TrialRunResult,
-    execute_trial_run,
     read_result,
+    run_cells,
     trial_run_folder,
 )
 from icube_common.io.progress import progress_bar
@@ -34,7 +34,7 @@ def ablate(
     out: str | Path,
     *,
     executor: Executor | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     resume: bool = True,
     retry_failed: bool = False,
     strict: bool = False,
@@ -63,7 +63,7 @@ def ablate(
 
         out: the study's folder.
         executor: where the cells run, one call each; by default in this process.
-        workers: how many cells run at the same time.
+        workers: how many cells run at the same time; by default as many as the executor has.
         resume: continue an existing study; False refuses one.
         retry_failed: run cells again that failed.
         strict: raise the first failure instead of recording it and going on.
@@ -77,32 +77,12 @@ def ablate(
         InputError: the folder holds something else, another study, or results of other settings; another process is
             at work there; a cell failed and ``strict`` is set, or every cell failed.
     """
-    if workers < 1:
-        raise InputError(f"--workers {workers}: must be at least 1")
-    # a primary comparison is named before its result is there
-    fixed = {"facts": dict(facts or {}), "primary": grid.primary or None}
+    fixed = _fixed(grid, facts)
     with open_study(
         out, kind="ablation", fixed=fixed, free=grid.to_dict(), resume=resume, overwrite=overwrite
     ) as folder:
-        results: dict[tuple[str, int], TrialRunResult] = {}
-        todo: list[TrialRun] = []
         cells = list(_cells(grid, folder.absolute()))
-        for cell in cells:
-            done = read_result(cell)
-            if done is None or (retry_failed and done.error is not None):
-                todo.append(cell)
-            else:
-                results[cell.name, cell.seed] = done
-        if results:
-            logger.info("%s: %d cells are there already, %d to run", folder, len(results), len(todo))
-            _raise_failures(results.values(), strict)
-        calls = (((cell.name, cell.seed), (run, cell)) for cell in todo)
-        made = run_each(execute_trial_run, calls, executor or InlineExecutor(), workers)
-        for key, result in progress_bar(made, total=len(todo), unit="cell"):
-            results[key] = result
-            if result.error is not None:
-                logger.warning("%s, seed %d: failed: %s", result.name, result.seed, result.error)
-            _raise_failures([result], strict)
+        results = _run(run, cells, folder, executor, workers, retry_failed=retry_failed, strict=strict)
         if hidden := [cell.folder / RESULT for cell in cells if not (cell.folder / RESULT).exists()]:
             raise InputError(f"{hidden[0]}: is not here: the workers write to a disk that this machine does not see")
         if all(result.error is not None for result in results.values()):
@@ -113,6 +93,86 @@ def ablate(
         study = summarise(grid, folder, results)
         write_ablation(study)
     return study
+
+
+def ablate_shard(
+    run: Run,
+    grid: Grid,
+    out: str | Path,
+    shard: tuple[int, int],
+    *,
+    executor: Executor | None = None,
+    workers: int | None = None,
+    retry_failed: bool = False,
+    strict: bool = False,
+    facts: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Run a part of the cells of `ablate`; several parts may run at once, on machines that share the folder.
+
+    `ablate` on the same folder joins them: it reads their results and runs what is missing.
+
+    Args:
+        run: as for `ablate`, and so are the other arguments.
+        grid: what is varied.
+        out: the study's folder.
+        shard: ``(i, n)``: only each n-th cell, from the i-th on (from 0).
+        executor: where the cells run.
+        workers: how many cells run at the same time.
+        retry_failed: run cells again that failed.
+        strict: raise the first failure.
+        facts: what else the results depend on.
+
+    Returns:
+        The study's folder, and the numbers of cells run, read and failed.
+
+    Raises:
+        InputError: no such shard, or as `ablate`.
+    """
+    take_shard((), shard)
+    with open_study(
+        out, kind="ablation", fixed=_fixed(grid, facts), free=grid.to_dict(), resume=True, overwrite=False, shard=shard
+    ) as folder:
+        cells = take_shard(_cells(grid, folder.absolute()), shard)
+        results = _run(run, cells, folder, executor, workers, retry_failed=retry_failed, strict=strict)
+    failed = sum(result.error is not None for result in results.values())
+    return {"study": str(folder), "shard": f"{shard[0]}/{shard[1]}", "cells": len(cells), "failed": failed}
+
+
+def _fixed(grid: Grid, facts: Mapping[str, Any] | None) -> dict[str, Any]:
+    # a primary comparison is named before its result is there
+    return {"facts": dict(facts or {}), "primary": grid.primary or None}
+
+
+def _run(
+    run: Run,
+    cells: Sequence[TrialRun],
+    folder: Path,
+    executor: Executor | None,
+    workers: int | None,
+    *,
+    retry_failed: bool,
+    strict: bool,
+) -> dict[tuple[str, int], TrialRunResult]:
+    """The results of cells, those that are there and those that are run now."""
+    if workers is not None and workers < 1:
+        raise InputError(f"--workers {workers}: must be at least 1")
+    results: dict[tuple[str, int], TrialRunResult] = {}
+    todo: list[TrialRun] = []
+    for cell in cells:
+        done = read_result(cell)
+        if done is None or (retry_failed and done.error is not None):
+            todo.append(cell)
+        else:
+            results[cell.name, cell.seed] = done
+    if results:
+        logger.info("%s: %d cells are there already, %d to run", folder, len(results), len(todo))
+        _raise_failures(results.values(), strict)
+    for key, result in progress_bar(run_cells(run, todo, executor, workers), total=len(todo), unit="cell"):
+        results[key] = result
+        if result.error is not None:
+            logger.warning("%s, seed %d: failed: %s", result.name, result.seed, result.error)
+        _raise_failures([result], strict)
+    return results
 
 
 def _cells(grid: Grid, folder: Path) -> Iterator[TrialRun]:

@@ -16,8 +16,9 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from icube_common.cli import Command, options_of
+from icube_common.cli import Command, add_parallel_arguments, options_of, render_table
 from icube_common.config import Config, load_config
+from icube_common.errors import InputError
 
 if TYPE_CHECKING:
     from icube_common.experiments.overrides import Unused
@@ -51,26 +52,25 @@ def ablate_command(
     def arguments(parser: argparse.ArgumentParser) -> None:
         add_arguments(parser)
         parser.add_argument("--grid", required=True, metavar="FILE", help="varied keys, as YAML")
-        _study_arguments(parser, workers="cells")
+        _study_arguments(parser, unit="cells")
         parser.add_argument("--retry-failed", action="store_true", help="run cells again that failed")
 
     def run(args: argparse.Namespace) -> Mapping[str, Any]:
-        from icube_common.experiments.ablation import ablate
+        from icube_common.data.processes import open_executor, parse_shard
+        from icube_common.experiments.ablation import ablate, ablate_shard
         from icube_common.experiments.grid import Grid
-        from icube_common.experiments.runner.executors import open_executor
 
         below, above = _settings(config, args)
         grid = Grid.load(args.grid, config, below=below, above=above, unused=unused)
-        facts = _own(args, add_arguments)
+        facts, shard = _own(args, add_arguments), parse_shard(args.shard)
+        if shard[1] > 1 and args.overwrite:
+            raise InputError(f"--overwrite --shard {args.shard}: would delete the other parts; delete {args.out} first")
         with open_executor(args.workers, args.dask) as (executor, workers):
-            study = ablate(
-                make_run(args),
-                grid,
-                executor=executor,
-                workers=workers,
-                facts=facts,
-                **options_of(args, "out", "retry_failed", "strict", "overwrite"),
-            )
+            common: dict[str, Any] = {"executor": executor, "workers": workers, "facts": facts}
+            common |= options_of(args, "out", "retry_failed", "strict")
+            if shard[1] > 1:
+                return ablate_shard(make_run(args), grid, shard=shard, **common)
+            study = ablate(make_run(args), grid, overwrite=args.overwrite, **common)
         return {
             "study": str(study.folder),
             "failed": study.failed,
@@ -102,7 +102,7 @@ def tune_command(
     def arguments(parser: argparse.ArgumentParser) -> None:
         add_arguments(parser)
         parser.add_argument("--space", required=True, metavar="FILE", help="search space, as YAML")
-        _study_arguments(parser, workers="trials")
+        _study_arguments(parser, unit="trials", shard=False)
         parser.add_argument("--trials", type=int, metavar="N", help="number of trials in all (default: that of FILE)")
         parser.add_argument("--timeout", type=float, metavar="SECONDS", help="begin no trial after this time")
         parser.add_argument("--storage", metavar="URL", help="Optuna's database (default: sqlite, STUDY/study.db)")
@@ -114,7 +114,7 @@ def tune_command(
     def run(args: argparse.Namespace) -> Mapping[str, Any]:
         from optuna.pruners import NopPruner
 
-        from icube_common.experiments.runner.executors import open_executor
+        from icube_common.data.processes import open_executor
         from icube_common.experiments.search import Search
         from icube_common.experiments.tuning import tune
 
@@ -210,10 +210,9 @@ def compare_methods_command(
     return Command("compare published methods with the own model on the same folds", run, arguments, _render, config)
 
 
-def _study_arguments(parser: argparse.ArgumentParser, *, workers: str) -> None:
+def _study_arguments(parser: argparse.ArgumentParser, *, unit: str, shard: bool = True) -> None:
     parser.add_argument("--out", required=True, metavar="STUDY", help="the folder to make, or to go on in")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help=f"{workers} at the same time (default 1)")
-    parser.add_argument("--dask", metavar="ADDRESS", help="run on a Dask cluster, such as tcp://host:8786")
+    add_parallel_arguments(parser, unit, shard=shard)
     parser.add_argument("--strict", action="store_true", help="stop at the first failure")
     parser.add_argument("--overwrite", action="store_true", help="delete the study that is there and start afresh")
 
@@ -236,4 +235,6 @@ def _own(args: argparse.Namespace, add_arguments: AddArguments) -> dict[str, Any
 
 def _render(result: Mapping[str, Any]) -> str:
     """The table, and where to look."""
+    if "shard" in result:
+        return render_table(result)
     return f"{result['table']}\n{result['report']}"

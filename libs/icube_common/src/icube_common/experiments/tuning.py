@@ -16,14 +16,23 @@ import optuna
 from optuna.trial import TrialState
 
 from icube_common.config import read_yaml
+from icube_common.data.processes import WORKER_DIED, run_each
 from icube_common.errors import InputError
 from icube_common.experiments.overrides import nest
 from icube_common.experiments.results.pages import write_search
 from icube_common.experiments.results.search_results import SearchResult, collect_results
-from icube_common.experiments.runner.executors import InlineExecutor, run_each
 from icube_common.experiments.runner.study import digest, open_study, write_yaml
 from icube_common.experiments.runner.trial_run import Run, TrialRun
-from icube_common.experiments.runner.trials import ask, done_slots, read_end, recover, run_trial, tell, trial_runs_of
+from icube_common.experiments.runner.trials import (
+    ask,
+    done_slots,
+    fail_trial,
+    read_end,
+    recover,
+    run_trial,
+    tell,
+    trial_runs_of,
+)
 from icube_common.experiments.search import Search
 from icube_common.io.progress import progress_bar
 
@@ -41,7 +50,7 @@ def tune(
     timeout: float | None = None,
     seed: int = 0,
     executor: Executor | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     resume: bool = True,
     strict: bool = False,
     overwrite: bool = False,
@@ -67,7 +76,7 @@ def tune(
         timeout: seconds after which no further trial begins.
         seed: of the sampler.
         executor: where trials run; by default in this process.
-        workers: how many trials run at the same time.
+        workers: how many trials run at the same time; by default as many as the executor has.
         resume: continue an existing search; False refuses one.
         strict: raise the first failure instead of recording it and going on.
         overwrite: delete the search that is there and start afresh.
@@ -78,7 +87,7 @@ def tune(
             is at work there; a trial failed and ``strict`` is set, or none was finished.
     """
     total = search.trials if trials is None else trials
-    if total < 1 or workers < 1:
+    if total < 1 or (workers is not None and workers < 1):
         raise InputError(f"--trials {total}, --workers {workers}: both must be at least 1")
     file = Path(out) / "study.yaml"
     fresh = overwrite or not file.exists()
@@ -99,7 +108,9 @@ def tune(
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         asked = _asked(study, search, folder.absolute(), seed, total - done, deadline)
         calls = ((trial, (run, trial, cells)) for trial, cells in asked)
-        ends = run_each(run_trial, calls, executor or InlineExecutor(), workers)
+        ends = run_each(
+            run_trial, calls, executor, workers, lost=lambda trial: fail_trial(trial, folder.absolute(), WORKER_DIED)
+        )
         for trial, end in progress_bar(ends, total=total, initial=done, unit="trial"):
             tell(study, trial, end)
             slot = trial.user_attrs["slot"]

@@ -15,6 +15,7 @@ __getattr__, __dir__ = lazy_exports(
         "focal": "classification",
         "focal_distance": "classification",
         "focal_ordinal": "classification",
+        "gather_rows": "contrastive",
         "info_nce": "contrastive",
         "kgcoop": "contrastive",
         "make_loss": "make",

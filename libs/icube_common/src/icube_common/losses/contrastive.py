@@ -5,12 +5,47 @@ Features are normalised here, so a caller's may or may not be. Shapes: N samples
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from icube_common.errors import InputError
+
+
+def gather_rows(values: Tensor) -> Tensor:
+    """Rows (N, ...) of all processes of a training, in their order: for a loss over the pairs of the whole batch.
+
+    Every process has the same loss then, and its gradient is that of its own rows times the number of processes: the
+    mean over processes, which a distributed training takes, is the gradient of one process with the whole batch. In
+    one process the rows themselves.
+    """
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return values
+    return _GatherRows.apply(values) if values.is_floating_point() else _gather(values)
+
+
+def _gather(values: Tensor) -> Tensor:
+    # bool and the like do not travel by every backend
+    sent = values.detach().contiguous() if values.dtype != torch.bool else values.to(torch.uint8)
+    parts = [torch.empty_like(sent) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, sent)
+    return torch.cat(parts).to(values.dtype)
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, values: Tensor) -> Tensor:
+        context.rows = len(values)
+        return _gather(values)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        first = dist.get_rank() * context.rows
+        return gradients[0][first : first + context.rows] * dist.get_world_size()
 
 
 def info_nce(

@@ -18,7 +18,7 @@ from torch.nn.utils import skip_init
 
 from icube_common.errors import InputError
 from icube_common.evaluation.folds import Fold
-from icube_common.losses.contrastive import info_nce
+from icube_common.losses.contrastive import gather_rows, info_nce
 from icube_common.losses.logit_scale import scale_of
 from icube_common.tabular.scaling import Scaler
 from icube_common.tabular.table import TabularData, training_values
@@ -53,7 +53,7 @@ class TabularContrastiveLoss(nn.Module):
         labels: Int[Tensor, " n"] | None = None,
         present: Bool[Tensor, " n"] | None = None,
     ) -> Float[Tensor, ""]:
-        """The loss.
+        """The loss, over the rows of all processes of a training.
 
         Args:
             sample: features of the samples.
@@ -66,6 +66,8 @@ class TabularContrastiveLoss(nn.Module):
         """
         if self.label_aware and labels is None:
             raise InputError("label_aware=true: the contrastive term needs the labels of the batch")
+        sample, numbers = gather_rows(sample), gather_rows(numbers)
+        labels, present = (None if rows is None else gather_rows(rows) for rows in (labels, present))
         if present is not None:
             sample, numbers = sample[present], numbers[present]
             labels = labels if labels is None else labels[present]

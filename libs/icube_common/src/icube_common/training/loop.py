@@ -30,7 +30,15 @@ from icube_common.training.checkpoints import (
     start_fresh,
 )
 from icube_common.training.config import TrainConfig, learning_rate_at
-from icube_common.training.sampler import BatchOrder, MicroBatches, StepRandom, derive_seed, local_rows, seed_global
+from icube_common.training.sampler import (
+    BatchOrder,
+    GlobalDropout,
+    MicroBatches,
+    StepRandom,
+    derive_seed,
+    local_rows,
+    seed_global,
+)
 from icube_common.training.state import RELATIVE_RATE, TrainingState, assemble, make_accelerator
 from icube_common.training.validation import check_config
 
@@ -200,8 +208,10 @@ def _train(
                 device=device,
             )
             seed_global(config.seed, progress.step, micro, accelerator.process_index, device)
+            several = accelerator.num_processes > 1 and device.type == "cpu"
             with accelerator.accumulate(state.wrapped):
-                terms = step(state.wrapped, batch, random)
+                with GlobalDropout() if several else contextlib.nullcontext():
+                    terms = step(state.wrapped, batch, random)
                 accelerator.backward(terms["loss"])
                 loss_tracker.add(progress.step + 1, terms)
                 if accelerator.sync_gradients:

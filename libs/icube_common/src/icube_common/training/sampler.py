@@ -7,15 +7,18 @@ the batch. Each epoch's pass comes from ``(seed, epoch)``.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from icube_common.errors import InputError
 
@@ -183,9 +186,93 @@ class StepRandom:
         return local.to(self.device)
 
 
+class GlobalDropout(TorchDispatchMode):
+    """Dropout masks of the whole batch, of which a process takes those of its rows: the masks of one process.
+
+    Active around a step of a training by several processes on CPUs, where every mask is one in-place Bernoulli draw.
+    The rows of the processes follow each other in the first axis; other axes may be padded to another length in each
+    process. A model that packs its rows gives their places in the whole batch (`rows`).
+    """
+
+    _active = False
+    _rows: tuple[Tensor, int] | None = None
+
+    def __enter__(self) -> GlobalDropout:
+        GlobalDropout._active = True
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        GlobalDropout._active = False
+        super().__exit__(*error)
+
+    @classmethod
+    def whole_mask(cls, mask: Tensor) -> tuple[Tensor, int] | None:
+        """Mask (B', N') of the whole batch from the (B, N) of each process, and the number of the own first row.
+
+        None where the masks are drawn for one process.
+        """
+        if not cls._active:
+            return None
+        shapes = _gather_shapes(mask)
+        longest = int(shapes[:, 1].max())
+        padded = torch.zeros(int(shapes[:, 0].max()), longest, dtype=torch.uint8)
+        padded[: len(mask), : mask.shape[1]] = mask
+        parts = [torch.empty_like(padded) for _ in shapes]
+        dist.all_gather(parts, padded)
+        rows = torch.cat([part[:count] for part, count in zip(parts, shapes[:, 0].tolist(), strict=True)])
+        return rows.bool(), int(shapes[: dist.get_rank(), 0].sum())
+
+    @classmethod
+    @contextlib.contextmanager
+    def rows(cls, places: Tensor | None, total: int) -> Iterator[None]:
+        """Take the masks of packed rows at ``places`` (M,) of the ``total`` rows of the whole batch, inside the block.
+
+        Args:
+            places: index of each row; None for one process.
+            total: rows of the whole batch.
+        """
+        cls._rows = None if places is None else (places, total)
+        try:
+            yield
+        finally:
+            cls._rows = None
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if function is not torch.ops.aten.bernoulli_.float or not args[0].ndim:
+            return function(*args, **(kwargs or {}))
+        mask, probability = args[0], args[1] if len(args) > 1 else 0.5
+        packed = self._rows
+        if packed is not None and len(packed[0]) == len(mask):
+            whole = torch.empty(packed[1], *mask.shape[1:], dtype=mask.dtype)
+            return mask.copy_(whole.bernoulli_(probability, **(kwargs or {}))[packed[0]])
+        shapes = _gather_shapes(mask)
+        first = int(shapes[: dist.get_rank(), 0].sum())
+        lengths = [int(shapes[:, 0].sum()), *shapes[:, 1:].amax(0).tolist()]
+        # numbers fill a tensor in the order of its memory, which a transposed one does not have by its axes
+        order = sorted(range(mask.ndim), key=lambda axis: -mask.stride(axis))
+        whole = torch.empty([lengths[axis] for axis in order], dtype=mask.dtype)
+        whole = whole.bernoulli_(probability, **(kwargs or {})).permute(
+            [order.index(axis) for axis in range(mask.ndim)]
+        )
+        return mask.copy_(whole[(slice(first, first + len(mask)), *(slice(length) for length in mask.shape[1:]))])
+
+
+def _gather_shapes(values: Tensor) -> Tensor:
+    """Shape (ndim,) of a tensor in each process: (processes, ndim)."""
+    shape = torch.tensor(values.shape)
+    shapes = [torch.empty_like(shape) for _ in range(dist.get_world_size())]
+    dist.all_gather(shapes, shape)
+    return torch.stack(shapes)
+
+
 def seed_global(seed: int, step: int, micro: int, rank: int, device: torch.device) -> None:
-    """Seed the generators that ``nn.Dropout`` and the like read; call inside `torch.random.fork_rng`."""
-    value = derive_seed(seed, step, micro, rank, 1)
+    """Seed the generators that ``nn.Dropout`` and the like read; call inside `torch.random.fork_rng`.
+
+    On a CPU the seed is that of one process, for `GlobalDropout`.
+    """
+    value = derive_seed(seed, step, micro, rank if device.type == "cuda" else 0, 1)
     torch.default_generator.manual_seed(value)
     if device.type == "cuda":
         # only the device in use: the states of the others were not saved by fork_rng

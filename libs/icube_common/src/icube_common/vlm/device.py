@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
+from datetime import timedelta
 
 import torch
 from accelerate import PartialState
@@ -44,13 +47,29 @@ def default_device(choice: str = "auto") -> torch.device:
         InputError: as `device_type`.
     """
     cpu = device_type(choice) == "cpu"
-    result: torch.device = PartialState(cpu=cpu).device
+    # others wait while the main process computes features, for hours perhaps
+    result: torch.device = PartialState(cpu=cpu, timeout=timedelta(days=1)).device
     # accelerate keeps the device of the first call in a process, such as of a training on the other kind
     if cpu and result.type == "cuda":
         return torch.device("cpu")
     if not cpu and result.type == "cpu":
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     return result
+
+
+@contextlib.contextmanager
+def main_process_first(choice: str = "auto") -> Iterator[None]:
+    """Run the block in the main process of a training first, then in the others, which read what it has stored.
+
+    Args:
+        choice: as `device_type`.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    default_device(choice)
+    with PartialState().main_process_first():
+        yield
 
 
 def named_device(name: str | torch.device) -> torch.device:

@@ -66,9 +66,12 @@ def read_head(folder: Path, keys: Sequence[str]) -> dict[str, Any] | None:
     """
     path = folder / HEAD
     if not path.is_file():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        # jobs may begin together: a head that another one is writing is nothing foreign
+        names = [item.name for item in folder.iterdir()] if folder.is_dir() else [""] * folder.exists()
+        if all(name.startswith(f".{path.stem}.") for name in names):
+            return None
+        if not path.is_file():  # nor has another one written it meanwhile
             raise InputError(f"{folder}: exists already and is no folder of features; name another folder")
-        return None
     head = read_json(path)
     whole = isinstance(head, dict) and all(isinstance(head.get(key), dict) for key in keys)
     if not whole or not {"description", "fingerprint"} <= head["backbone"].keys():

@@ -1,24 +1,11 @@
-"""Configuration of balanced sets and of the study around them; nothing here imports torch."""
+"""Configuration of balanced sets, and of the trials of ablations and searches; nothing here imports torch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 from icube_common.config import Config, option, section
-from icube_common.errors import InputError
-from icube_common.training.config import TrainConfig
-from motiondiff.config import (
-    ActorConfig,
-    ActorModelConfig,
-    ClassifierConfig,
-    DataConfig,
-    ModelConfig,
-    MotionDiffConfig,
-    SamplerConfig,
-    TextConfig,
-)
-
-METHODS = ("motiondiff", "sdedit", "actor")
+from motiondiff.config import ClassifierConfig, MotionDiffConfig, SamplerConfig, TextConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +69,16 @@ def unused_keys(config: TrialConfig) -> dict[str, str]:
     if not config.text.enabled:
         unused |= {key: "text.enabled=false" for key in _TEXT_KEYS}
     if config.model.architecture == "mdm":
-        unused |= dict.fromkeys(("model.preconditioning", "model.convolution"), "model.architecture=mdm")
+        names = ("model.preconditioning", "model.convolution", "model.gates", "diffusion.spectral_exponent")
+        unused |= dict.fromkeys(names, "model.architecture=mdm")
+    elif config.model.preconditioning == "none":
+        unused |= dict.fromkeys(("model.gates", "diffusion.spectral_exponent"), "model.preconditioning=none")
     if config.diffusion.losses == "mdm":
-        unused |= dict.fromkeys(("diffusion.min_snr_gamma", "diffusion.weight_root"), "diffusion.losses=mdm")
+        unused |= dict.fromkeys(
+            ("diffusion.min_snr_gamma", "diffusion.min_snr_floor", "diffusion.weight_root"), "diffusion.losses=mdm"
+        )
+    elif not config.diffusion.min_snr_gamma:
+        unused |= {"diffusion.min_snr_floor": "diffusion.min_snr_gamma=0"}
     return unused
 
 
@@ -92,56 +86,3 @@ _TEXT_KEYS = (
     *(f"text.{field.name}" for field in fields(TextConfig) if field.name != "enabled"),
     "diffusion.text_dropout",
 )
-
-
-_SHORT_TRAINING = TrainConfig(
-    max_steps=700,
-    max_minutes=3.0,
-    batch_size=32,
-    learning_rate=1e-3,
-    warmup_steps=50,
-    lr_scheduler="cosine",
-    ema_decay=0.99,
-    mixed_precision="bf16",
-    report_to="none",
-    checkpointing_steps=10_000,
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudyConfig(Config):
-    """All sections of ``motiondiff augmentation-study``; generators have three minutes for each fraction."""
-
-    fractions: list[float] = option(
-        [0.1, 0.25, 0.5, 1.0], "shares of the real training clips that subsets hold", gt=0, le=1
-    )
-    seeds: int = option(5, "number of classifier seeds of every arm, from 0", ge=2)
-    methods: list[str] = option(
-        list(METHODS),
-        "compared generators: the diffusion model from noise, its variations of real clips, ACTOR",
-        choices=METHODS,
-    )
-    noise_strength: float = option(0.5, "noise noise_strength of the variations", gt=0, lt=1)
-    test_subjects: list[str] = option([], "subjects of the test set (default: the test split of the store)")
-    subset_seed: int = option(0, "random seed of the subsets of real clips", ge=0)
-    motiondiff: MotionDiffConfig = section(
-        MotionDiffConfig,
-        train=_SHORT_TRAINING,
-        model=ModelConfig(num_layers=4, width=128, feedforward=512, dropout=0.0),
-        data=DataConfig(max_frames=120),
-    )
-    actor: ActorConfig = section(
-        ActorConfig,
-        train=replace(_SHORT_TRAINING, max_steps=600, batch_size=20),
-        model=ActorModelConfig(num_layers=4, width=128, feedforward=512),
-        data=DataConfig(max_frames=120),
-    )
-    filter: FilterConfig = section(FilterConfig, fill=True)
-    classifier: ClassifierConfig = section(ClassifierConfig)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("fractions", "methods"):
-            values = getattr(self, name)
-            if not values or len(set(values)) < len(values):
-                raise InputError(f"{name}={values}: needs at least one, each once")

@@ -17,6 +17,7 @@ from motiondiff.augmentation.config import TrialConfig
 from motiondiff.config import ClassifierConfig, EvaluateOptions, MotionDiffConfig
 from motiondiff.data.clips import ClipSet
 from motiondiff.data.store import MotionStore
+from motiondiff.evaluation.comparison import movement_errors
 from motiondiff.evaluation.metrics import MotionEvaluator
 from motiondiff.evaluation.runner import real_clips, sample_balanced_set
 from motiondiff.pipelines.sampling import load_pipeline, resolve
@@ -40,7 +41,8 @@ def run_trial(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: st
 
     Returns:
         The figures of `motiondiff.evaluation.metrics.MotionEvaluator.generated` that are defined, some of them also as
-        ``..._of_real``, and ``training_seconds``.
+        ``..._of_real``, those of `motiondiff.evaluation.comparison.movement_errors` against the training clips, and
+        ``training_seconds``.
 
     Raises:
         InputError: a store without a validation split, or with a class that has fewer than two clips on a side.
@@ -56,7 +58,8 @@ def run_trial(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: st
     motions = sample_balanced_set(load_pipeline(run, chosen.scheduler), classes, chosen, count=chosen.per_class)
     networks = _cross_fitted(str(store.path), store.fingerprint, config.classifier)
     evaluator = MotionEvaluator(training, held_out, networks)
-    metrics = evaluator.generated(evaluator.describe(ClipSet.from_motions(motions, classes)), 0)
+    generated = ClipSet.from_motions(motions, classes)
+    metrics = {**evaluator.generated(evaluator.describe(generated), 0), **movement_errors(generated, training)}
     real = evaluator.set_metrics(evaluator.held_out)
     ratios = {f"{name}_of_real": metrics[name] / real[name] for name in RATIOS if real[name]}
     finite = {name: value for name, value in {**metrics, **ratios}.items() if math.isfinite(value)}

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from motiondiff.augmentation.config import FilterConfig
-from motiondiff.config import ClassifierConfig
+from motiondiff.config import MIN_CLIPS, ClassifierConfig
 from motiondiff.data.clips import ClipSet
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.memorisation import MIN_COPY_DISTANCE, TrainingMemory
@@ -50,15 +50,18 @@ class MotionFilter:
         store: its training split gives the classifier, the physical limits, and the clips not to copy.
         config: thresholds.
         classifier: settings of the classifier.
+        fewest: training clips that every class must have.
 
     Raises:
         InputError: no labelled training clips, or a class that a classifier cannot learn.
     """
 
-    def __init__(self, store: MotionStore, config: FilterConfig, classifier: ClassifierConfig) -> None:
+    def __init__(
+        self, store: MotionStore, config: FilterConfig, classifier: ClassifierConfig, *, fewest: int = MIN_CLIPS
+    ) -> None:
         self.config = config
         self.real = ClipSet.from_store(store, split="train")
-        self.classifier = fit_classifier(self.real, classifier, config.seed)
+        self.classifier = fit_classifier(self.real, classifier, config.seed, fewest=fewest)
         self.limits = {
             # a clip without a foot on the floor has no skate
             name: max(TOLERANCE.get(name, 0.0), config.tolerance * float(np.nanquantile(values, config.quantile)))

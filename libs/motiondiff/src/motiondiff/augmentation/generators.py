@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from icube_common.config import config_to_dict
+from icube_common.data.processes import InlineExecutor, map_items, take_shard
 from icube_common.errors import InputError
 from icube_common.io.progress import progress_bar
 from icube_common.vlm.device import named_device
 from motiondiff.augmentation.config import FilterConfig
 from motiondiff.data.store import MotionStore
+from motiondiff.export.npz import write_npz
 from motiondiff.pipelines.actor import FOLDER as ACTOR_FOLDER
 from motiondiff.pipelines.actor import ActorGenerator
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.pipelines.sampling import GUIDANCE, STEPS, clip_generator, load_pipeline, move_to, resolve, sample_style
 from motiondiff.skeleton.mirror import mirror, mirror_labels
 from motiondiff.skeleton.motion import Motion
+from motiondiff.skeleton.skeleton import Skeleton
 
+Batch = tuple[tuple[str, ...], tuple[int, ...]]
+"""Actions and numbers of the motions of a batch."""
 SOURCE_STREAM = 2
 """Clips to vary are drawn from random numbers of their own."""
 
@@ -145,6 +156,116 @@ def load_generator(run: str | Path, config: FilterConfig, store: MotionStore) ->
     if not generator.actions:
         raise InputError(f"{run}: was trained without actions: it cannot make a set of labelled motions")
     return generator, "diffusion"
+
+
+class Batches:
+    """Batches of generated motions: made here, by workers with a model each, or in shards on several machines.
+
+    A batch holds the same motions wherever it is generated, so all ways give the same bytes.
+
+    Args:
+        run: run folder of the generator.
+        store: what it was trained on.
+        config: how motions are made.
+        generator: that of ``run``, for this process.
+        shards: folder of what other runs have generated.
+        executor: where batches are generated.
+        workers: how many at the same time.
+    """
+
+    def __init__(
+        self,
+        run: str | Path,
+        store: MotionStore,
+        config: FilterConfig,
+        generator: Generator,
+        shards: Path,
+        executor: Executor,
+        workers: int | None,
+    ) -> None:
+        self._config, self._generator = config, generator
+        self._executor, self._workers = executor, workers
+        self._work = partial(_generate_in_worker, str(run), str(store.path), config)
+        files = sorted(path for path in Path(run).rglob("*.safetensors"))
+        status = [(str(path.relative_to(run)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        parts = [store.fingerprint, config_to_dict(config), status]
+        self._shards = shards
+        self._stored = shards / hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
+
+    def generate(self, requests: Sequence[str], numbers: Sequence[int]) -> list[Motion | None]:
+        """A motion for each action, None for those of a batch whose worker was killed twice."""
+        batches = self._split(requests, numbers)
+        missing = [batch for batch in batches if not self._is_stored(batch)]
+        made = dict(zip(missing, self._made(missing), strict=True))
+        return [motion for batch in batches for motion in (made[batch] if batch in made else map(self._load, batch[1]))]
+
+    def store_shard(self, requests: Sequence[str], shard: tuple[int, int]) -> int:
+        """Generate a shard of the batches into files; returns the number of motions there.
+
+        Raises:
+            InputError: no such shard.
+        """
+        batches = take_shard(self._split(requests, range(len(requests))), shard)
+        missing = [batch for batch in batches if not self._is_stored(batch)]
+        self._stored.mkdir(parents=True, exist_ok=True)
+        for batch, motions in zip(missing, self._made(missing), strict=True):
+            for number, motion in zip(batch[1], motions, strict=True):
+                if motion is not None:
+                    write_npz(motion, self._path(number))
+        return sum(self._path(number).is_file() for batch in batches for number in batch[1])
+
+    def remove_shards(self) -> None:
+        """Delete the files of shards, whose motions are in the store."""
+        if self._shards.is_dir():
+            shutil.rmtree(self._shards)
+
+    def _split(self, requests: Sequence[str], numbers: Sequence[int]) -> list[Batch]:
+        size = self._config.batch_size
+        return [
+            (tuple(requests[first : first + size]), tuple(numbers[first : first + size]))
+            for first in range(0, len(requests), size)
+        ]
+
+    def _made(self, batches: Sequence[Batch]) -> list[list[Motion | None]]:
+        if isinstance(self._executor, InlineExecutor):
+            return [list(self._generator.generate(*batch, self._config.seed)) for batch in batches]
+        results = map_items(
+            self._work,
+            batches,
+            executor=self._executor,
+            workers=self._workers,
+            chunksize=1,
+            lost=lambda batch: [None] * len(batch[0]),
+        )
+        return list(progress_bar(results, desc="generate", unit="batch", total=len(batches), leave=False))
+
+    def _path(self, number: int) -> Path:
+        return self._stored / f"{number:06d}.npz"
+
+    def _is_stored(self, batch: Batch) -> bool:
+        return all(self._path(number).is_file() for number in batch[1])
+
+    def _load(self, number: int) -> Motion:
+        with np.load(self._path(number), allow_pickle=False) as arrays:
+            skeleton = Skeleton(
+                tuple(map(str, arrays["joint_names"])), tuple(map(int, arrays["parents"])), arrays["offsets"]
+            )
+            action, style = (str(arrays[name]) or None for name in ("action", "tag"))
+            return Motion(
+                arrays["root"], arrays["rotations"], skeleton, float(arrays["fps"]), action=action, style=style
+            )
+
+
+# a worker loads its model once
+_loaded: dict[str, Generator] = {}
+
+
+def _generate_in_worker(run: str, data: str, config: FilterConfig, batch: Batch) -> list[Motion | None]:
+    key = repr((run, data, config))
+    if key not in _loaded:
+        _loaded.clear()
+        _loaded[key] = load_generator(run, config, MotionStore(data))[0]
+    return list(_loaded[key].generate(*batch, config.seed))
 
 
 def _batches(count: int, size: int) -> Iterator[range]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from icube_common import cli
 from icube_common.experiments.commands import ablate_command, tune_command
-from motiondiff.augmentation.config import AugmentConfig, FilterConfig, StudyConfig, TrialConfig, unused_keys
+from motiondiff.augmentation.config import AugmentConfig, FilterConfig, TrialConfig, unused_keys
+from motiondiff.augmentation.study.config import StudyConfig
 from motiondiff.cli.options import SAMPLER, add_options, config_of, given
 
 if TYPE_CHECKING:
@@ -26,39 +27,50 @@ def _augment_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="STORE", help="store that RUN was trained on")
     parser.add_argument("--out", required=True, metavar="STORE2", help="store to make")
     add_options(parser, FilterConfig, _FILTER)
-    parser.add_argument("--render", action="store_true", help="draw STORE2/videos/<class>/<clip>.mp4 as well")
+    cli.add_parallel_arguments(parser, "batches of motions")
+    parser.add_argument(
+        "--render", action="store_true", help="write STORE2/videos/<class>/<clip>.mp4 and .npz (skeleton) as well"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing store")
 
 
 def _augment(args: argparse.Namespace) -> Mapping[str, Any]:
     config = config_of(args, AugmentConfig, *(f"filter.{name}={value}" for name, value in given(args, _FILTER).items()))
+    from icube_common.data.processes import open_executor, parse_shard
+
+    shard = parse_shard(args.shard)
     from motiondiff.augmentation.augment import augment
 
-    return augment(
-        args.run,
-        args.data,
-        args.out,
-        config.filter,
-        classifier=config.classifier,
-        render=args.render,
-        overwrite=args.overwrite,
-    )
+    with open_executor(args.workers, args.dask) as (executor, workers):
+        return augment(
+            args.run,
+            args.data,
+            args.out,
+            config.filter,
+            classifier=config.classifier,
+            render=args.render,
+            overwrite=args.overwrite,
+            executor=executor,
+            workers=workers,
+            shard=shard,
+        )
 
 
 def _study_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="STORE", help="a prepared store")
     parser.add_argument("--out", required=True, metavar="STUDY", help="the folder to make, or to go on in")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="cells at the same time (default 1)")
+    cli.add_parallel_arguments(parser, "cells", shard=False)
     parser.add_argument("--retry-failed", action="store_true", help="run cells again that failed")
+    parser.add_argument("--estimate", action="store_true", help="print the number of trainings and the hours, and stop")
     parser.add_argument("--overwrite", action="store_true", help="delete the study that is there and start afresh")
 
 
 def _study(args: argparse.Namespace) -> Mapping[str, Any]:
     config = config_of(args, StudyConfig)
-    from icube_common.experiments.runner.executors import open_executor
-    from motiondiff.augmentation.study import augmentation_study
+    from icube_common.data.processes import open_executor
+    from motiondiff.augmentation.study.runner import augmentation_study
 
-    with open_executor(args.workers) as (executor, workers):
+    with open_executor(args.workers, args.dask) as (executor, workers):
         summary = augmentation_study(
             args.data,
             args.out,
@@ -67,11 +79,14 @@ def _study(args: argparse.Namespace) -> Mapping[str, Any]:
             workers=workers,
             retry_failed=args.retry_failed,
             overwrite=args.overwrite,
+            estimate=args.estimate,
         )
-    return summary.to_dict()
+    return summary if isinstance(summary, dict) else summary.to_dict()
 
 
 def _render_study(result: Mapping[str, Any]) -> str:
+    if "table" not in result:
+        return "\n".join(f"{name}: {value:g}" for name, value in result.items())
     return f"{result['table']}\n{result['report']}"
 
 

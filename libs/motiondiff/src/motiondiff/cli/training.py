@@ -13,6 +13,7 @@ from motiondiff.config import ActorConfig, DistillConfig, MotionDiffConfig
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="STORE", help="prepared store")
+    parser.add_argument("--init-from", metavar="RUN0", help="run whose weights the training starts with")
     add_training_options(parser)
 
 
@@ -20,7 +21,16 @@ def _train(args: argparse.Namespace) -> Mapping[str, Any]:
     config = run_config(args, MotionDiffConfig)
     from motiondiff.training.diffusion import train
 
-    return train(None, args.data, config, out=args.out, resume=args.resume, overwrite=args.overwrite).to_dict()
+    result = train(
+        None,
+        args.data,
+        config,
+        out=args.out,
+        init_from=args.init_from,
+        resume=args.resume,
+        overwrite=args.overwrite,
+    )
+    return result.to_dict()
 
 
 def _train_actor(args: argparse.Namespace) -> Mapping[str, Any]:

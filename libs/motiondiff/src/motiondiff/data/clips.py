@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from icube_common.errors import InputError, unknown
 from motiondiff.data.store import NO_LABEL, SPLITS, MotionStore
+from motiondiff.skeleton.mirror import has_mirror_images, mirror_labels, mirror_positions
 from motiondiff.skeleton.motion import Motion, canonicalise
 from motiondiff.skeleton.skeleton import Skeleton
 
@@ -32,6 +33,8 @@ class ClipSet:
         fps: frames per second.
         splits: N of train, validation and test, as in the store; empty where there are none.
         extra: (N,) whether a clip came with `joined`; none by default.
+        weights: (N,) how often a clip is sampled relative to the others of its class, real or further ones; equally
+            often by default.
 
     Raises:
         InputError: lengths that do not fit, a label out of range, an unknown split, positions of another shape or not
@@ -47,6 +50,7 @@ class ClipSet:
     fps: float
     splits: Sequence[str] = ()
     extra: npt.NDArray[np.bool_] | None = None
+    weights: npt.NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         labels = np.asarray(self.labels, dtype=np.int64)
@@ -88,6 +92,7 @@ class ClipSet:
             subjects=[self.subjects[row] for row in chosen],
             splits=[self.splits[row] for row in chosen if self.splits],
             extra=self.is_extra[chosen],
+            weights=None if self.weights is None else self.weights[chosen],
         )
 
     def with_classes(self, names: Sequence[str]) -> ClipSet:
@@ -125,9 +130,39 @@ class ClipSet:
             labels=np.concatenate([self.labels, other.labels]),
             ids=[*self.ids, *(f"+{name}" if name in taken else name for name in other.ids)],
             extra=np.concatenate([self.is_extra, np.ones(len(other), dtype=bool)]),
+            weights=self._joined_weights(other),
             splits=[*self.splits, *other.splits] if self.splits and other.splits else (),
             subjects=[*self.subjects, *other.subjects],
         )
+
+    def _joined_weights(self, other: ClipSet) -> npt.NDArray[np.float64] | None:
+        if self.weights is None and other.weights is None:
+            return None
+        parts = [np.ones(len(clips)) if clips.weights is None else clips.weights for clips in (self, other)]
+        return np.concatenate(parts)
+
+    def with_mirror_images(self, mode: str = "always") -> ClipSet:
+        """The clips and, after them, the mirror image of each that did not come with `joined`.
+
+        Labels that name a side are exchanged (`motiondiff.skeleton.mirror.mirror_labels`).
+
+        Args:
+            mode: as `motiondiff.skeleton.mirror.has_mirror_images`.
+
+        Raises:
+            InputError: with ``always``, a class names a side without a class of the other side, or no joint has a side.
+        """
+        rows = np.flatnonzero(~self.is_extra)
+        if not len(rows) or not has_mirror_images(mode, self.class_names, self.skeleton.names):
+            return self
+        codes = mirror_labels(self.class_names, range(len(self.class_names)), "action", "classifier.mirror=always")
+        images = replace(
+            self.take(rows),
+            positions=[mirror_positions(self.positions[row], self.skeleton.mirror_indices) for row in rows.tolist()],
+            labels=codes[self.labels[rows]],
+            ids=[f"{self.ids[row]} mirrored" for row in rows.tolist()],
+        )
+        return replace(self.joined(images), extra=np.concatenate([self.is_extra, np.zeros(len(rows), dtype=bool)]))
 
     def check_same_skeleton(self, skeleton: Skeleton, fps: float, where: str) -> None:
         """Hold another set's joints and frame rate against this one's.

@@ -120,7 +120,9 @@ def prepare_merged(
             if rigs:
                 description.setdefault("rigs", {})[source.name] = rigs
         items = check_labels(
-            read_all(jobs, partial(_read, target=skeleton), pool),
+            read_all(
+                jobs, partial(_read, target=skeleton), pool, lambda job: f"{job.source.name}/{job.reference.clip_id}"
+            ),
             {source.name: source.options.labels for source in sources},
             ids_by_source,
             lambda clip_id: clip_id.split("/", 1),

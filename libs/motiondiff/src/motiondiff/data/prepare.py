@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import multiprocessing
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -18,6 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from icube_common.data.processes import WORKER_DIED, available_cores, map_items, open_executor
 from icube_common.errors import InputError, unknown
 from icube_common.io.csv import read_text
 from icube_common.io.progress import progress_bar
@@ -115,7 +113,8 @@ def prepare(
         references, rigs = resolve_conventions(format, references, options, pool)
         if rigs:
             description["rigs"] = rigs
-        items = read_all(references, partial(read_and_check, options=options, annotations=annotations), pool)
+        work = partial(read_and_check, options=options, annotations=annotations)
+        items = read_all(references, work, pool, lambda reference: reference.clip_id)
         bar = progress_bar(
             check_labels(items, {"": options.labels}, ids_by_source), desc="read", unit="clip", total=len(references)
         )
@@ -145,7 +144,7 @@ def check_labels(
 
 
 def resolve_conventions(
-    format: str, references: list[ClipRef], options: PrepareOptions, pool: Executor | None
+    format: str, references: list[ClipRef], options: PrepareOptions, pool: Executor
 ) -> tuple[list[ClipRef], list[dict[str, Any]]]:
     """References with up axis and unit of their rigs, and a description of each rig for ``store.json``.
 
@@ -159,7 +158,8 @@ def resolve_conventions(
     choose = getattr(get_reader(format), "choose_conventions", None)
     if choose is None:
         return references, []
-    run = map if pool is None else partial(pool.map, chunksize=CHUNK_SIZE)
+    # a file that ends its reader is not surveyed, and rejected when it is read
+    run = partial(map_items, executor=pool, chunksize=CHUNK_SIZE, lost=lambda _: None)
     resolved, rigs = choose(references, **conventions, run=run)
     return resolved, rigs
 
@@ -293,36 +293,33 @@ def assign_splits(
 
 
 def read_all(
-    references: Sequence[T], work: Callable[[T], list[Clip | Rejection]], executor: Executor | None
+    references: Sequence[T],
+    work: Callable[[T], list[Clip | Rejection]],
+    pool: Executor,
+    name: Callable[[T], str],
 ) -> Iterator[Clip | Rejection]:
-    """Clips and rejections of ``work`` for each reference, in order."""
-    if executor is None:
-        for reference in references:
-            yield from work(reference)
-        return
-    for result in executor.map(work, references, chunksize=CHUNK_SIZE):
+    """Clips and rejections of ``work`` for each reference, in order.
+
+    Args:
+        references: units to read.
+        work: reads one.
+        pool: where.
+        name: id of a reference whose reader was killed twice, and which is rejected for that.
+    """
+
+    def reject(reference: T) -> list[Clip | Rejection]:
+        return [Rejection(name(reference), WORKER_DIED)]
+
+    for result in map_items(work, references, executor=pool, chunksize=CHUNK_SIZE, lost=reject):
         yield from result
 
 
 @contextlib.contextmanager
-def worker_pool(count: int, executor: Executor | None = None) -> Iterator[Executor | None]:
-    """Executor for reading ``count`` units: the given one, or a process pool, or None for few units.
-
-    Raises:
-        InputError: one of the pool's processes was killed.
-    """
-    processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if executor is not None or count < MIN_CLIPS_FOR_POOL or processes == 1:
-        yield executor
-        return
-    # forking a process that already runs torch's threads may hang
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            yield pool
-        except BrokenProcessPool as error:
-            raise InputError(
-                "a process that reads clips was killed, usually for lack of memory: read the folder in parts"
-            ) from error
+def worker_pool(count: int, executor: Executor | None = None) -> Iterator[Executor]:
+    """Executor for reading ``count`` units: the given one, or local processes, or this process for few units."""
+    workers = 1 if count < MIN_CLIPS_FOR_POOL else available_cores()
+    with contextlib.nullcontext((executor, 0)) if executor is not None else open_executor(workers) as (pool, _):
+        yield pool
 
 
 def read_and_check(

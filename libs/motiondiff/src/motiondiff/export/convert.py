@@ -15,6 +15,7 @@ from motiondiff.data.store import MotionStore
 from motiondiff.evaluation import stance
 from motiondiff.export import FORMATS, check_scale, export, file_name
 from motiondiff.export.datasets import FORMATS as SET_FORMATS
+from motiondiff.export.datasets import VIDEO_FOLDER
 from motiondiff.export.datasets import export_dataset as write_set
 from motiondiff.skeleton.motion import Motion, apply_transform
 
@@ -250,6 +251,11 @@ def _export_set(
     store = MotionStore(source)
     rows = store.select(split)
     store.check_actions(rows, "recognition formats require labels")
+    if format == VIDEO_FOLDER:
+        from motiondiff.export.datasets.video_folder import write_video_folder
+
+        with atomic_folder(out, overwrite=overwrite) as folder:
+            return {"out": str(out), "motions": write_video_folder(store, folder, split=split)}
     clips = replace(ClipSet.from_store(store, rows=rows), subjects=store.names("subject", rows))
     if format == "ntu-skeleton":
         with atomic_folder(out, overwrite=overwrite) as folder:

@@ -20,6 +20,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from icube_common.errors import InputError
+from icube_common.training.sampler import GlobalDropout
+from motiondiff.config import PRECONDITIONINGS
 from motiondiff.models.conditioning import NULL, ConditionEmbedding, Conditions
 from motiondiff.models.spectrum import BANDS, GATES, Components, Preconditioning, noise_deviation
 
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
 # packed tokens come in multiples of this
 PACKING_STEP = 256
-PRECONDITIONINGS = ("spectral", "none")
 
 
 class MotionDenoiser(ModelMixin, ConfigMixin):
@@ -55,7 +56,10 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         text_size: S, numbers of a text's embedding; 0: no text condition.
         text_encoder: what the texts were embedded with: `motiondiff.models.text_encoder.TextEncoder.facts`.
         preconditioning: ``spectral``: the network corrects a Wiener filter of the training motions' spectrum
-            (`motiondiff.models.spectrum`); ``none``: it predicts the clean motion itself, as MDM's does.
+            (`motiondiff.models.spectrum`), of each action; ``spectral_shared``: of all actions; ``edm``: with the same
+            standard deviation for all frequencies; ``none``: it predicts the clean motion itself, as MDM's does.
+        gates: outputs of the network for the noisy motion itself, by part of the spectrum
+            (`motiondiff.models.spectrum.Preconditioning.clean`).
         convolution: frames of a depthwise convolution along time in every layer, an odd number; 0: none.
         num_train_timesteps: length of the noise schedule.
 
@@ -85,6 +89,7 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         text_encoder: dict[str, Any] | None = None,
         preconditioning: str = "spectral",
         convolution: int = 7,
+        gates: bool = True,
         num_train_timesteps: int = 1000,
     ) -> None:
         super().__init__()
@@ -94,7 +99,7 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
             raise ValueError(f"model.convolution={convolution}: must be odd, or 0")
         if preconditioning not in PRECONDITIONINGS:
             raise ValueError(f"model.preconditioning={preconditioning}: must be one of {', '.join(PRECONDITIONINGS)}")
-        self.spectral = preconditioning == "spectral"
+        self.spectral = preconditioning != "none"
         if self.spectral:
             # of the training motions and of the noise schedule: `set_preconditioning`; until then white motions
             self.register_buffer("spectrum", torch.ones(1 + len(actions), BANDS + 1, feature_size))
@@ -114,7 +119,7 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
             [TransformerLayer(width, num_heads, feedforward, dropout, convolution) for _ in range(num_layers)]
         )
         self.norm = nn.LayerNorm(width)
-        self.predict = nn.Linear(width, feature_size * (1 + len(GATES) if self.spectral else 1))
+        self.predict = nn.Linear(width, feature_size * (1 + len(GATES) if self.spectral and gates else 1))
         nn.init.zeros_(self.predict.weight)
         nn.init.zeros_(self.predict.bias)
 
@@ -168,6 +173,7 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         conditions: Conditions,
         mask: Bool[Tensor, "B T"] | None = None,
         inpainting: Float[Tensor, "B T 2*D"] | None = None,
+        components: Components | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Predict the clean features.
 
@@ -178,6 +184,7 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
             mask: True where a frame belongs to the clip, False where it is padding; None when none is padded. Padding
                 neither receives nor gives attention that counts: each clip gets what it would get alone.
             inpainting: the conditioned parts, by `motiondiff.models.inpainting.inpainting_input`.
+            components: the cosine components for these actions and this mask, where the caller has them.
         """
         valid = mask if mask is not None else sample.new_ones(sample.shape[:2], dtype=torch.bool)
         sample = sample.masked_fill(~valid[..., None], 0.0)  # NaN times an attention weight of 0 would still be NaN
@@ -188,17 +195,18 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         noise = noise_deviation(self.cumulative, timestep)
         # in float32: the rounding of half precision is noise, too
         with torch.autocast(sample.device.type, enabled=False):
-            scalings = Preconditioning(
-                Components.of(self.spectrum.float()[conditions.action - NULL], valid), noise.float()
-            )
+            if components is None:
+                components = Components.of(self.spectrum.float()[conditions.action - NULL], valid)
+            scalings = Preconditioning(components, noise.float())
             noisy = sample.float() * (1 + scalings.noise**2).sqrt()
             if inpainting is not None:  # the filter's motions lie around the interpolation between conditioned parts
                 expected = inpainting[..., : sample.shape[-1]].float().masked_fill(~valid[..., None], 0.0)
                 noisy = noisy - expected
-            inputs = scalings.network_input(noisy)
+            noisy_components = components.dct(noisy)
+            inputs = scalings.network_input(noisy, noisy_components)
         output = self.network(inputs.to(sample.dtype), timestep, conditions, valid, inpainting)
         with torch.autocast(sample.device.type, enabled=False):
-            clean = scalings.clean(noisy, output.float())
+            clean = scalings.clean(noisy_components, output.float())
             return clean if inpainting is None else clean + expected
 
     def network(
@@ -229,8 +237,9 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         tokens = torch.cat([front, embedded], dim=1)
         packing = Packing(torch.cat([valid.new_ones(batch, front.shape[1]), valid], dim=1), front.shape[1])
         packed = packing.pack(tokens)
-        for layer in self.layers:
-            packed = layer(packed, packing)
+        with GlobalDropout.rows(*packing.rows_of_all_processes()):
+            for layer in self.layers:
+                packed = layer(packed, packing)
         # in float32: what half precision rounds here stands in the sampled motion as jerk
         with torch.autocast(inputs.device.type, enabled=False):
             normalised = self.norm(packed.to(self.norm.weight.dtype))
@@ -266,6 +275,23 @@ class Packing:
         self.places = mask.flatten().to(torch.uint8).argsort(descending=True, stable=True)[:packed]
         if count == mask.numel():
             self.attention_mask = None
+
+    def rows_of_all_processes(self) -> tuple[Tensor | None, int]:
+        """Index (M,) of the packed tokens among those of the whole batch of a distributed training, and their number.
+
+        (None, 0) in one process. Padding that is packed here and not in the whole batch has any index.
+        """
+        whole = GlobalDropout.whole_mask(self.mask)
+        if whole is None:
+            return None, 0
+        mask, first = whole
+        packing = Packing(mask)
+        places = torch.arange(mask.numel()) if packing.full else packing.places
+        index = torch.zeros(mask.numel(), dtype=torch.int64)
+        index[places] = torch.arange(len(places))
+        tokens = torch.arange(self.mask.numel()) if self.full else self.places
+        row, token = tokens // self.tokens, tokens % self.tokens
+        return index[(first + row) * mask.shape[1] + token], len(places)
 
     def pack(self, padded: Float[Tensor, "B N F"]) -> Float[Tensor, "M F"]:
         """The M tokens that are kept: all that count, and some padding."""

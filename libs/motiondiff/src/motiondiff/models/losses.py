@@ -17,8 +17,6 @@ SPEED_UNIT = 0.4
 # a foot slower than this (m/s), and at most so far (m) above the lowest place it has in the clip, stands
 CONTACT_SPEED = 0.25
 CONTACT_HEIGHT = 0.06
-# weight of a clip that is all noise (the paper has 0)
-MIN_WEIGHT = 0.05
 
 
 def masked_mean(
@@ -147,15 +145,17 @@ def _positions(
     return of_frames.new_zeros(*mask.shape, *of_frames.shape[1:]).index_put((clip, frame), of_frames)
 
 
-def min_snr_weights(cumulative: Float[Tensor, " B"], gamma: float) -> Float[Tensor, " B"]:
+def min_snr_weights(cumulative: Float[Tensor, " B"], gamma: float, floor: float = 0.0) -> Float[Tensor, " B"]:
     """Weight of the error of the clean motion at each clip's noise: its signal-to-noise ratio, at most ``gamma``.
 
     Hang et al., "Efficient Diffusion Training via Min-SNR Weighting Strategy", ICCV 2023, eq. 8 (for a prediction of
-    the clean data); no less than `MIN_WEIGHT`, so that pure noise has a target too.
+    the clean data).
 
     Args:
         cumulative: cumulative product of alphas at each clip's timestep.
         gamma: largest weight.
+        floor: smallest weight, 0 in the paper. Posture and place of a motion are decided at much noise: with weights
+            near 0 there, generated bodies lean and float.
     """
     ratio = cumulative / (1 - cumulative).clamp(min=1e-8)
-    return ratio.clamp(min=MIN_WEIGHT, max=gamma)
+    return ratio.clamp(min=min(floor, gamma), max=gamma)

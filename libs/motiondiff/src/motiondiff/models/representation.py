@@ -15,7 +15,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from motiondiff.skeleton.kinematics import forward_kinematics, matrix_to_rotation_6d, rotation_6d_to_matrix
+from motiondiff.skeleton.kinematics import matrix_to_rotation_6d, positions_from_6d, rotation_6d_to_matrix
 from motiondiff.skeleton.motion import Motion
 from motiondiff.skeleton.skeleton import Skeleton
 
@@ -102,8 +102,8 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
 
     def positions(self, features: Float[Tensor, "B T D"], offsets: Float[Tensor, "B J 3"]) -> Float[Tensor, "B T J 3"]:
         """World positions (m) of unnormalised features on bodies with the given rest offsets (m)."""
-        root, rotations = self.split(features)
-        return forward_kinematics(root, rotations, offsets[:, None], self.parents)[0]
+        six = rearrange(features[..., 3:], "b t (joints six) -> b t joints six", six=6)
+        return positions_from_6d(features[..., :3], six, offsets[:, None], self.parents)
 
     def shape_condition(self, offsets: Float[Tensor, "B J 3"]) -> Float[Tensor, "B J"]:
         """Bone lengths relative to the mean training body, in units of `SHAPE_UNIT`."""

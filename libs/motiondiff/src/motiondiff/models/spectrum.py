@@ -16,10 +16,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -35,8 +34,6 @@ GATES = (0.012, 0.035, 0.1, 0.3)
 """Cycles per frame at the middle of the parts of the spectrum that the network gates."""
 SHRINKAGE = 2.0
 """Clips of the general spectrum that an action's own counts besides its clips."""
-LOSS_EXPONENT = 0.5
-"""Weight of a component in the loss: its deviation to this power."""
 
 
 @lru_cache(maxsize=1024)
@@ -105,11 +102,13 @@ class Components:
         transform: (B, T, T) transform of each motion's own length, zero at padding.
         deviation: (B, T, D) standard deviation of each component, `SMALLEST` at padding.
         parts: (B, T, G) share of each component in each part of the spectrum, of sum 1.
+        counts: of each part, the number of components up to the last that has a share in it in any motion.
     """
 
     transform: Float[Tensor, "B T T"]
     deviation: Float[Tensor, "B T D"]
     parts: Float[Tensor, "B T G"]
+    counts: tuple[int, ...]
 
     @classmethod
     def of(cls, spectrum: Float[Tensor, "*B K+1 D"], mask: Bool[Tensor, "B T"]) -> Components:
@@ -141,7 +140,10 @@ class Components:
         spacing = (middles[-1] - middles[0]) / (len(GATES) - 1)
         of_part = ((logarithm_of_frequency - middles[0]) / spacing).clamp(0, len(GATES) - 1)
         parts = (1 - (of_part[..., None] - torch.arange(len(GATES), device=mask.device)).abs()).clamp(min=0)
-        return cls(transform, torch.where(mask[..., None], deviation, SMALLEST), parts)
+        frames = mask.shape[1]
+        ends = [2 * frames * math.exp(middles[0] + spacing * part) for part in range(1, len(GATES))]
+        counts = (*(min(math.ceil(end), frames) for end in ends), frames)
+        return cls(transform, torch.where(mask[..., None], deviation, SMALLEST), parts, counts)
 
     def dct(self, frames: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """Components of motions (DCT-II)."""
@@ -167,49 +169,62 @@ class Preconditioning:
     components: Components
     noise: Float[Tensor, "B 1 1"]
 
-    def network_input(self, noisy: Float[Tensor, "B T D"]) -> Float[Tensor, "B T 2*D"]:
-        """The noisy motion at unit deviation, and again with every component at unit deviation."""
-        variance = self.components.deviation**2 + self.noise**2
-        white = self.components.idct(self.components.dct(noisy) * variance.rsqrt())
-        return torch.cat([noisy * torch.rsqrt(1 + self.noise**2), white], dim=-1)
+    @cached_property
+    def scale_in(self) -> Float[Tensor, "B T D"]:
+        """``c_in`` of each component."""
+        return (self.components.deviation**2 + self.noise**2).rsqrt()
 
-    def clean(self, noisy: Float[Tensor, "B T D"], output: Float[Tensor, "B T (G+1)*D"]) -> Float[Tensor, "B T D"]:
-        """The clean motion from the noisy one and the network's output.
-
-        The first D numbers of a frame are EDM's output. The others are gates for the noisy motion itself at unit
-        deviation, part by part of the spectrum: a calm motion needs more of the noise removed than the average of
-        the training motions does. A gate of -1 removes a component that is as strong as the noise, -s / n any other.
-        """
-        size = noisy.shape[-1]
-        components, scale = self.components.dct(noisy), self.output_scale()
-        deviation = self.components.deviation
-        variance = deviation**2 + self.noise**2
-        filtered = components * (deviation**2 / variance)
-        white = (components * scale * variance.rsqrt())[:, :, None] * self.components.parts[..., None]
-        white = rearrange(
-            self.components.idct(rearrange(white, "b t g d -> b t (g d)")), "b t (g d) -> b t g d", d=size
-        )
-        gates = rearrange(output[..., size:], "b t (g d) -> b t g d", d=size)
-        corrected = filtered + scale * self.components.dct(output[..., :size])
-        return self.components.idct(corrected) + (gates * white).sum(2)
-
+    @cached_property
     def output_scale(self) -> Float[Tensor, "B T D"]:
         """``c_out``: the deviation that is left to the network at each component."""
-        deviation = self.components.deviation
-        return deviation * self.noise * (deviation**2 + self.noise**2).rsqrt()
+        return self.components.deviation * self.noise * self.scale_in
+
+    def network_input(
+        self, noisy: Float[Tensor, "B T D"], components: Float[Tensor, "B T D"]
+    ) -> Float[Tensor, "B T 2*D"]:
+        """The noisy motion at unit deviation, and again with every component at unit deviation.
+
+        Args:
+            noisy: the motion and its noise, not scaled down.
+            components: its components, `Components.dct`.
+        """
+        white = self.components.idct(components * self.scale_in)
+        return torch.cat([noisy * torch.rsqrt(1 + self.noise**2), white], dim=-1)
+
+    def clean(self, components: Float[Tensor, "B T D"], output: Float[Tensor, "B T (G+1)*D"]) -> Float[Tensor, "B T D"]:
+        """The clean motion from the components of the noisy one and the network's output.
+
+        The first D numbers of a frame are EDM's output. The others, where there are any, are gates for the noisy
+        motion itself at unit deviation, part by part of the spectrum: a calm motion needs more of the noise removed
+        than the average of the training motions does. A gate of -1 removes a component that is as strong as the noise,
+        -s / n any other.
+        """
+        correction, *gates = output.split(components.shape[-1], dim=-1)
+        skip = (self.components.deviation * self.scale_in) ** 2
+        corrected = components * skip + self.output_scale * self.components.dct(correction)
+        clean = self.components.idct(corrected)
+        white = components * self.output_scale * self.scale_in
+        for part, (gate, count) in enumerate(zip(gates, self.components.counts, strict=False)):
+            lowest = white[:, :count] * self.components.parts[:, :count, part, None]
+            clean = torch.addcmul(clean, gate, self.components.transform[:, :count].mT @ lowest)
+        return clean
 
     def loss(
-        self, predicted: Float[Tensor, "B T D"], target: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]
+        self,
+        predicted: Float[Tensor, "B T D"],
+        target: Float[Tensor, "B T D"],
+        mask: Bool[Tensor, "B T"],
+        exponent: float = 0.5,
     ) -> Float[Tensor, ""]:
         """Squared error in units of `output_scale`: 1 for the Wiener filter alone.
 
         EDM's weight, ``1 / c_out^2`` (section 5), for every component, times the component's deviation to the power of
-        `LOSS_EXPONENT`, since otherwise the sensor's noise would weigh as much as the movement; a constant component
+        ``exponent``, since otherwise the sensor's noise would weigh as much as the movement; a constant component
         weighs 0.
         """
         deviation = self.components.deviation
-        weight = deviation.clamp(min=0.03) ** LOSS_EXPONENT * (deviation > CONSTANT) * mask[..., None]
-        error = self.components.dct((predicted - target) * mask[..., None]) / self.output_scale().clamp(min=1e-4)
+        weight = deviation.clamp(min=0.03) ** exponent * (deviation > CONSTANT) * mask[..., None]
+        error = self.components.dct((predicted - target) * mask[..., None]) / self.output_scale.clamp(min=1e-4)
         return ((error**2 * weight).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1e-8)).mean()
 
 

@@ -39,7 +39,14 @@ def check_class_sizes(clips: ClipSet, fewest: int, where: str) -> None:
             )
 
 
-def fit_classifier(clips: ClipSet, config: ClassifierConfig, seed: int = 0) -> ActionClassifier:
+def fit_classifier(
+    clips: ClipSet,
+    config: ClassifierConfig,
+    seed: int = 0,
+    *,
+    start: ActionClassifier | None = None,
+    fewest: int = MIN_CLIPS,
+) -> ActionClassifier:
     """Train a classifier on all of the clips.
 
     Weights, order and variations come from the seed: on a CPU the same clips and seed give the same classifier. Every
@@ -50,16 +57,22 @@ def fit_classifier(clips: ClipSet, config: ClassifierConfig, seed: int = 0) -> A
         clips: the training clips, no others.
         config: network, steps, variations.
         seed: of everything random.
+        start: the classifier whose weights are trained further, of the same classes and joints; by default new ones.
+        fewest: clips that every class must have.
 
     Raises:
-        InputError: fewer than two classes, a class with fewer than two clips, or no such device.
+        InputError: fewer than two classes, a class with too few clips, no such device, or mirror images of a class that
+            names a side (`motiondiff.data.clips.ClipSet.with_mirror_images`).
     """
     if len(clips.class_names) < 2:
         raise InputError(f"classifier: {len(clips.class_names)} class, at least two are needed")
-    check_class_sizes(clips, MIN_CLIPS, "to train on")
+    check_class_sizes(clips, fewest, "to train on")
+    clips = clips.with_mirror_images(config.mirror)
     data = stack_clips(clips.positions, config)
     labels = torch.from_numpy(clips.labels)
     network = make_network(config, clips.skeleton, len(clips.class_names), derive_seed(seed, 1))
+    if start is not None:
+        network.load_state_dict(start.network.state_dict())
 
     def loss_of(model: nn.Module, rows: Tensor, random: StepRandom) -> Tensor:
         logits = model(varied_clips(data[rows], config, random.generator).to(random.device))
@@ -78,6 +91,8 @@ def fit_classifier(clips: ClipSet, config: ClassifierConfig, seed: int = 0) -> A
 def sampling_weights(clips: ClipSet, synthetic_fraction: float) -> npt.NDArray[np.float64]:
     """(N,) how often each clip is drawn: every class equally often, and within it further clips for their share.
 
+    Among the real or further clips of a class, ``clips.weights`` decide; without them all are drawn equally often.
+
     A class of which there are only further clips, or none, is drawn as if the share were 1, or 0.
 
     Args:
@@ -85,11 +100,13 @@ def sampling_weights(clips: ClipSet, synthetic_fraction: float) -> npt.NDArray[n
         synthetic_fraction: of the clips that came with `ClipSet.joined`.
     """
     classes = len(clips.class_names)
-    sizes = np.stack([np.bincount(clips.labels[clips.is_extra == kind], minlength=classes) for kind in (False, True)])
+    weights = np.ones(len(clips)) if clips.weights is None else clips.weights
+    kinds = [clips.is_extra == kind for kind in (False, True)]
+    sizes = np.stack([np.bincount(clips.labels[rows], weights[rows], minlength=classes) for rows in kinds])
     shares = np.where(sizes > 0, np.array([[1 - synthetic_fraction], [synthetic_fraction]]), 0.0)
     shares = np.where((sizes > 0).all(axis=0), shares, sizes > 0)
     kind = clips.is_extra.astype(int)
-    return np.asarray(shares[kind, clips.labels] / sizes[kind, clips.labels])
+    return np.asarray(weights * shares[kind, clips.labels] / sizes[kind, clips.labels])
 
 
 def fit_network(

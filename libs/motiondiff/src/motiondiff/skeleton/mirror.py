@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from icube_common.data.skeleton_roles import mirror_order
 from icube_common.errors import InputError
 from motiondiff.skeleton.motion import Motion
 from motiondiff.skeleton.skeleton import Skeleton
@@ -54,13 +55,35 @@ def mirror_labels(names: Sequence[str], used: Iterable[int], kind: str, key: str
         spellings.append(_LETTER.sub(lambda match: _like(match[0], _OTHER[match[0].lower()]), name))
         match = next((names.index(other) for other in spellings if other != name and other in names), None)
         if match is None and target != name:
-            remedy = f"set {key.split('=')[0]}=0, or add clips of it"
+            remedy = f"set {key.split('=')[0]}={'never' if key.endswith('always') else 0}, or add clips of it"
             raise InputError(
                 f"{key}: the {kind} {name!r} names a side, and {target!r} is none of the {kind}s: {remedy}"
             )
         if match is not None:
             result[index] = match
     return result
+
+
+def has_mirror_images(mode: str, class_names: Sequence[str], joint_names: Sequence[str]) -> bool:
+    """True where labelled motions are to be mirrored.
+
+    Args:
+        mode: ``always``; ``never``; ``auto``: only where no class, and some joint, names a side.
+        class_names: labels.
+        joint_names: joints.
+
+    Raises:
+        InputError: with ``always``, a class names a side without a class of the other side, or no joint names one.
+    """
+    if mode == "never":
+        return False
+    sides = mirror_order(joint_names) is not None
+    if mode == "auto" and (not sides or any(mirror_text(name) != name for name in class_names)):
+        return False
+    if not sides:
+        raise InputError("classifier.mirror=always: no joint name has a side (left, right)")
+    codes = mirror_labels(class_names, range(len(class_names)), "action", "classifier.mirror=always")
+    return mode == "always" or bool((codes == np.arange(len(class_names))).all())
 
 
 _TURNS = ("counterclockwise", "anticlockwise", "counter-clockwise", "anti-clockwise", "counter clockwise")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from motiondiff.models.custom_denoiser import CustomDenoiser
 from motiondiff.models.denoiser import MotionDenoiser
 from motiondiff.models.mdm import MDMDenoiser
 from motiondiff.models.representation import ANY_ACTION, MotionRepresentation
-from motiondiff.models.spectrum import fit_spectrum, shrink_spectrum
+from motiondiff.models.spectrum import SMALLEST, fit_spectrum, shrink_spectrum
 from motiondiff.models.text_encoder import TextEncoder, load_text_encoder
 from motiondiff.pipelines.actor import ActorGenerator
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
@@ -38,6 +39,7 @@ from motiondiff.pipelines.sampling import MODEL_FORMAT
 from motiondiff.training.copy_test import FILE as COPY_TEST
 from motiondiff.training.copy_test import copy_test
 from motiondiff.training.diffusion_loss import DiffusionLoss, make_noise_schedule
+from motiondiff.training.initialise import initialise_from
 from motiondiff.training.model_cards import model_card
 from motiondiff.training.report import run_report
 
@@ -48,6 +50,8 @@ STATISTICS_CLIPS = 4000
 STATISTICS_SEED = 30_000
 # random variations of each clip that the spectrum is taken from, at most
 VARIATIONS = 8
+# settings of `ModelConfig` that MDM's denoiser does not have
+NOT_MDM = ("preconditioning", "convolution", "gates")
 VALIDATION_BATCH = 32
 VALIDATION_SEED = 20_000
 TEXT_CACHE = "text_cache"
@@ -89,12 +93,17 @@ def fit_representation(store: MotionStore, clips: npt.NDArray[np.int64], config:
 
 
 def training_spectrum(
-    store: MotionStore, clips: npt.NDArray[np.int64], config: DataConfig, representation: MotionRepresentation
+    store: MotionStore,
+    clips: npt.NDArray[np.int64],
+    config: DataConfig,
+    representation: MotionRepresentation,
+    preconditioning: str = "spectral",
 ) -> torch.Tensor:
     """(A + 1, K + 1, D) spectra of the normalised training clips, varied as in training: of all, and of each action.
 
     `motiondiff.models.spectrum.fit_spectrum` of `STATISTICS_CLIPS` windows at most; an action without clips has the
-    spectrum of all.
+    spectrum of all. With ``preconditioning`` of ``spectral_shared`` every action has that of all, with ``edm`` every
+    component the feature's standard deviation: white noise.
     """
     windows = MotionDataset(store, clips, config, augment=True)
     repeats = min(VARIATIONS, max(1, STATISTICS_CLIPS // len(clips)))
@@ -106,6 +115,15 @@ def training_spectrum(
             features = representation.normalise(torch.from_numpy(window["features"]))
             of_action.setdefault(int(window["action"]), []).append(features)
     general = fit_spectrum(window for part in of_action.values() for window in part)
+    if preconditioning == "edm":
+        every = [window for part in of_action.values() for window in part]
+        deviation = torch.stack([window.square().mean(0) for window in every]).mean(0).sqrt()
+        general = deviation.expand_as(general).clone()
+        # a mean deviates by that over the root of the number of frames; here that of a window of mean length
+        general[0] /= math.sqrt(np.mean([len(window) for window in every]))
+        general = general.clamp(min=SMALLEST)
+    if preconditioning in ("edm", "spectral_shared"):
+        return general.repeat(1 + len(store.actions), 1, 1)
     spectra = [general]
     for action in range(len(store.actions)):
         part = of_action.get(action)
@@ -217,6 +235,7 @@ def train(
     config: TrainConfig | MotionDiffConfig | None = None,
     *,
     out: str | Path,
+    init_from: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
 ) -> TrainingResult:
@@ -229,6 +248,7 @@ def train(
         data: the data set, or the folder of a store, whose training split is taken.
         config: settings of the training, or of all sections.
         out: the run folder; `icube_common.io.runs` lists its files.
+        init_from: a run whose weights this one starts with (`motiondiff.training.initialise.initialise_from`).
         resume: continue from the newest whole checkpoint of ``out``.
         overwrite: replace an existing ``out``.
 
@@ -245,6 +265,8 @@ def train(
     representation = fit_representation(store, clips, config.data)
     encoder = load_text_encoder(config.text, default_device(config.train.device)) if config.text.enabled else None
     denoiser = make_denoiser(model, dataset, config, encoder)
+    if init_from is not None:
+        initialise_from(denoiser, init_from)
     captions = None
     cache = FeatureCache(config.text.cache or RunFolder(out).path / TEXT_CACHE)
     if encoder is not None:
@@ -256,7 +278,7 @@ def train(
     schedule = make_noise_schedule(config.diffusion)
     spectrum = None
     if isinstance(denoiser, MotionDenoiser) and denoiser.spectral:
-        spectrum = training_spectrum(store, clips, config.data, representation)
+        spectrum = training_spectrum(store, clips, config.data, representation, denoiser.config.preconditioning)
         denoiser.set_preconditioning(spectrum, schedule.alphas_cumprod)
     step = DiffusionLoss(
         representation,
@@ -265,10 +287,12 @@ def train(
         config.data.max_frames,
         hide_action=config.text.hide_action,
         spectrum=spectrum,
+        pass_components=type(denoiser).forward is MotionDenoiser.forward,
     )
     validate = make_validation(store, step, config, captions)
     windows = MotionDataset(store, clips, config.data, augment=True, captions=captions)
-    run = open_data_run(out, store, config, resume=resume, overwrite=overwrite)
+    facts = {} if init_from is None else {"init_from": str(init_from)}
+    run = open_data_run(out, store, config, resume=resume, overwrite=overwrite, **facts)
     if encoder is not None and captions is not None and PartialState().is_main_process:
         encoder.embed(captions.captions.texts, cache)
     result = fit(
@@ -342,7 +366,8 @@ def make_denoiser(
     kind: Any = default if model is None else model
     if isinstance(kind, type) and issubclass(kind, MotionDenoiser):
         if issubclass(kind, MDMDenoiser):
-            del settings["preconditioning"], settings["convolution"]
+            for key in NOT_MDM:
+                del settings[key]
         return kind.for_dataset(  # type: ignore[attr-defined]
             data,
             text_encoder=encoder,

@@ -40,6 +40,8 @@ class DiffusionLoss:
         hide_action: share of clips with a text whose action is left out, beyond what ``config`` drops.
         spectrum: (A + 1, K + 1, D) of the training motions, of all and of each action; the loss on features is then
             that of `motiondiff.models.spectrum.Preconditioning.loss`, for a denoiser with this preconditioning.
+        pass_components: the model takes the argument ``components`` of `MotionDenoiser.forward`, which are then made
+            once for the model and the loss.
     """
 
     def __init__(
@@ -50,7 +52,9 @@ class DiffusionLoss:
         max_frames: int,
         hide_action: float = 0.0,
         spectrum: Tensor | None = None,
+        pass_components: bool = False,
     ) -> None:
+        self.pass_components = pass_components
         self.hide_action = hide_action
         self.spectrum = spectrum
         self.representation = representation
@@ -75,27 +79,29 @@ class DiffusionLoss:
         conditions = sample_conditions(batch, self.representation, self.config, self.hide_action, random)
         cumulative = self.schedule.alphas_cumprod.to(features.device)
         noisy = self.schedule.add_noise(clean, noise, timesteps)
+        components = None
+        if self.spectrum is not None:
+            components = Components.of(self.spectrum.to(features.device)[conditions.action - NULL], mask)
+        options = {"components": components} if self.pass_components else {}
         if self.config.inpainting_probability > 0:
             conditioned = sample_inpainting_mask(
                 random, mask, self.representation.parents, self.config.inpainting_probability
             )
-            predicted = model(
-                noisy, timesteps, conditions, mask, inpainting_input(clean, conditioned, self.representation.config.fps)
-            )
+            inpainting = inpainting_input(clean, conditioned, self.representation.config.fps)
+            predicted = model(noisy, timesteps, conditions, mask, inpainting, **options)
             frames = loss_frames(mask, conditioned)
         else:
-            predicted, frames = model(noisy, timesteps, conditions, mask), mask
+            predicted, frames = model(noisy, timesteps, conditions, mask, **options), mask
         with torch.autocast(features.device.type, enabled=False):
             if self.config.losses == "mdm":
                 terms = mdm_losses(predicted, clean, frames, batch["offsets"], self.representation)
             else:
                 gamma = self.config.min_snr_gamma
-                weights = min_snr_weights(cumulative[timesteps], gamma) if gamma else None
+                weights = min_snr_weights(cumulative[timesteps], gamma, self.config.min_snr_floor) if gamma else None
                 terms = motion_losses(predicted, clean, frames, batch["offsets"], self.representation, weights)
-                if self.spectrum is not None:
-                    components = Components.of(self.spectrum.to(features.device)[conditions.action - NULL], mask)
+                if components is not None:
                     scalings = Preconditioning(components, noise_deviation(cumulative, timesteps))
-                    terms["simple"] = scalings.loss(predicted.float(), clean, frames)
+                    terms["simple"] = scalings.loss(predicted.float(), clean, frames, self.config.spectral_exponent)
         return {"loss": torch.stack([self.weights[name] * value for name, value in terms.items()]).sum(), **terms}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from icube_common.errors import InputError
 from motiondiff.data import prepare as prepare_module
 from motiondiff.data.prepare import PrepareOptions, prepare
 from motiondiff.data.readers import npz, read_or_reject
-from motiondiff.data.readers.base import ClipRef
+from motiondiff.data.readers.base import ClipRef, Rejection
 from motiondiff.skeleton.motion import Motion
 
 
@@ -67,15 +68,29 @@ def test_so_is_one_after_reading(tmp_path, monkeypatch, step):
         prepare("bvh", folder, tmp_path / "strict", PrepareOptions(strict=True))
 
 
-def test_a_killed_process_is_one_line(tmp_path, monkeypatch):
-    (tmp_path / "a.bvh").write_text(body())
-    (tmp_path / "b.bvh").write_text(body())
+class Kill:
+    """A reader that ends its process on one file."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __call__(self, reference):
+        if reference == self.name:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [Rejection(reference, "read")]
+
+
+def test_a_killed_reader_is_rejected_alone(monkeypatch):
     monkeypatch.setattr(prepare_module, "MIN_CLIPS_FOR_POOL", 1)
-    monkeypatch.setattr(prepare_module.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
-    killed = pytest.raises(InputError, match="a process that reads clips was killed")
-    with killed, prepare_module.worker_pool(2) as pool:
-        assert pool is not None
-        list(pool.map(os._exit, [1, 1]))
+    monkeypatch.setattr(prepare_module, "available_cores", lambda: 2)
+    with prepare_module.worker_pool(4) as pool:
+        items = list(prepare_module.read_all(["a", "b", "c", "d"], Kill("b"), pool, str))
+    assert [(item.clip_id, item.reason) for item in items] == [
+        ("a", "read"),
+        ("b", "its worker process was killed twice, usually for lack of memory"),
+        ("c", "read"),
+        ("d", "read"),
+    ]
 
 
 def test_so_is_one_in_another_process(tmp_path, monkeypatch):
@@ -87,7 +102,7 @@ def test_so_is_one_in_another_process(tmp_path, monkeypatch):
     (folder / "d.bvh").write_text(body().replace("CHANNELS 3 Zrotation Xrotation Yrotation", "CHANNELS 0"))
     (folder / "e.bvh").write_bytes(bytes(range(256)) * 20)
     monkeypatch.setattr(prepare_module, "MIN_CLIPS_FOR_POOL", 1)
-    monkeypatch.setattr(prepare_module.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(prepare_module, "available_cores", lambda: 2)
     store = prepare("bvh", folder, tmp_path / "store", PrepareOptions())
     assert store.clip_ids == ["a", "b", "c"]
     rejected = dict(lines(store.path))

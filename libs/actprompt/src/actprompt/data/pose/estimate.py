@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import time
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ from actprompt.data.video import VideoInfo, decoder_key, iterate_frames, probe
 from actprompt.data.video.frame_folder import clip_digest
 from actprompt.skeleton.io import Skeleton, skeleton_file
 from icube_common.data.manifest import write_rows
-from icube_common.data.processes import map_in_processes
+from icube_common.data.processes import WORKER_DIED, map_items, take_shard
 from icube_common.errors import InputError
 from icube_common.io.progress import progress_bar
 from icube_common.io.runs import atomic_file, read_json, write_json
@@ -136,18 +137,23 @@ def estimate_poses(
     smooth: bool = True,
     gates: PoseGates | None = None,
     workers: int | None = None,
+    executor: Executor | None = None,
+    shard: tuple[int, int] = (0, 1),
     strict: bool = False,
 ) -> dict[str, Any]:
     """Estimate the poses of a prepared set's videos and store them in its folder.
 
-    Started again, also after a kill, it computes only what is missing or has changed.
+    Started again, also after a kill, it computes only what is missing or has changed. Several shards may run at once,
+    on several machines; a run without a shard afterwards completes the folder and writes its tables.
 
     Args:
         data: data set or prepared folder.
         models: folder of the networks (default: `icube_common.pose.find_models`).
         smooth: one-euro filter of the landmarks.
         gates: thresholds of a person, applied where poses are read.
-        workers: processes; by default one for each core.
+        workers: processes; by default one for each core. With ``executor``, clips at the same time.
+        executor: where; by default local processes.
+        shard: ``(i, n)``: only each n-th clip, from the i-th on (from 0).
         strict: stop at the first clip without a person or that does not decode.
 
     Returns:
@@ -156,8 +162,6 @@ def estimate_poses(
     Raises:
         InputError: missing networks; no clip with a person, or (strict) one without.
     """
-    if workers is not None and workers < 1:
-        raise InputError(f"--workers {workers}: must be at least 1")
     files, gates = find_models(models), gates or PoseGates()
     manifest = VideoDataset.open(data).manifest
     folder = manifest.folder / FOLDER
@@ -165,26 +169,37 @@ def estimate_poses(
     work = _Work(folder, manifest.root, files, files.fingerprint, smooth, gates)
     start = time.perf_counter()
     results = []
-    tracked = map_in_processes(work, manifest.clips, worth_a_pool=2, chunksize=1, processes=workers)
-    with progress_bar(tracked, desc="poses", unit="clip", total=len(manifest.clips)) as items:
+    clips = take_shard(manifest.clips, shard)
+    tracked = map_items(
+        work,
+        clips,
+        executor=executor,
+        workers=workers,
+        worth_a_pool=2,
+        chunksize=1,
+        lost=lambda clip: PoseResult(clip, 0, 0, False, WORKER_DIED),
+    )
+    with progress_bar(tracked, desc="poses", unit="clip", total=len(clips)) as items:
         for item in items:
             if strict and item.reason:
                 raise InputError(f"{manifest.video(item.clip)}: {item.reason}")
             results.append(item)
     rejected = [item for item in results if item.reason]
-    write_rows(
-        folder / "rejected.csv", ["id", "path", "reason"], [[r.clip.id, r.clip.path, r.reason] for r in rejected]
-    )
-    if len(rejected) == len(results):
+    part = "rejected.csv" if shard[1] == 1 else f"rejected-{shard[0]}-of-{shard[1]}.csv"
+    write_rows(folder / part, ["id", "path", "reason"], [[r.clip.id, r.clip.path, r.reason] for r in rejected])
+    if len(rejected) == len(results) and shard[1] == 1:
         raise InputError(
             f"{manifest.folder}: no clip with a person; the first, {rejected[0].clip.id}: {rejected[0].reason}"
         )
     frames, detected = (sum(getattr(item, name) for item in results) for name in ("frames", "detected"))
     counts = {"clips": len(results) - len(rejected), "rejected": len(rejected), "frames": frames, "detected": detected}
     about = {"models": files.fingerprint, "smooth": smooth, "gates": asdict(gates), "joints": list(POSE_JOINTS)}
-    write_json(folder / DESCRIPTION, {**about, "unit": "m", **counts})
+    if shard[1] == 1:
+        write_json(folder / DESCRIPTION, {**about, "unit": "m", **counts})
+        for earlier in folder.glob("rejected-*-of-*.csv"):
+            earlier.unlink()
     if rejected:
-        logger.warning("%d clips without a pose: see %s", len(rejected), folder / "rejected.csv")
+        logger.warning("%d clips without a pose: see %s", len(rejected), folder / part)
     return {
         "poses": str(folder),
         **counts,

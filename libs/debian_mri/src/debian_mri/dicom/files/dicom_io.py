@@ -6,10 +6,12 @@ Warnings of pydicom quote values, which may be a name or a date: they are suppre
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import io
 import math
 import re
+import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -20,6 +22,7 @@ import pydicom
 from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.errors import InvalidDicomError
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian
 from pydicom.uid import ImplicitVRLittleEndian as ImplicitVR
 
@@ -57,12 +60,22 @@ class UnreadableDicom(Refusal):
         self.header = header
 
 
+_state = threading.local()
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Context without warnings and value checks of pydicom; values are checked on use."""
+    """Context without warnings and value checks of pydicom; values are checked on use. Nested ones are free."""
+    if getattr(_state, "is_quiet", False):
+        yield
+        return
     with warnings.catch_warnings(), pydicom.config.disable_value_validation():
         warnings.simplefilter("ignore")
-        yield
+        _state.is_quiet = True
+        try:
+            yield
+        finally:
+            _state.is_quiet = False
 
 
 @contextlib.contextmanager
@@ -203,16 +216,23 @@ def transfer_syntax(dataset: Dataset) -> UID:
     return ImplicitVR
 
 
+@functools.cache
+def _tag(keyword: str | int | tuple[int, int]) -> BaseTag:
+    """Tag of a keyword of the standard, or of numbers."""
+    return Tag(keyword)
+
+
 def value(dataset: Dataset, keyword: str | int | tuple[int, int]) -> Any:
     """Value of an element, None if absent or empty.
 
     Raises:
         Refusal: unreadable value.
     """
+    tag = _tag(keyword)
+    if tag not in dataset.keys():  # noqa: SIM118  the view of a data set is its dictionary's, and much faster
+        return None
     with failures(UNREADABLE, "a value of the header is damaged"):
-        content = dataset.get(keyword)
-        if not isinstance(keyword, str):
-            content = None if content is None else content.value
+        content = dataset[tag].value
         return None if content is None or (hasattr(content, "__len__") and len(content) == 0) else content
 
 

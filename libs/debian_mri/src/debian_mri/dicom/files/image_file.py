@@ -53,6 +53,7 @@ class ImageFile:
     is_slice: bool = True
 
 
+@dicom_io.quiet()
 def read_image_file(path: Path) -> ImageFile | None:
     """Read the frames of a file.
 
@@ -208,8 +209,11 @@ def _scale(file: Dataset, frame: Dataset) -> tuple[float, float]:
 
 def private_number(header: Dataset, group: int, creator: str, element: int) -> float | None:
     """A private number of a maker, None where the maker did not write it."""
-    for block in CREATORS:
-        owner = dicom_io.value(header, (group, block)) if (group, block) in header else None
+    # the elements that are there, not all that there may be: this is asked of every file
+    first, last = group << 16 | CREATORS[0], group << 16 | CREATORS[-1]
+    for number in sorted(tag for tag in map(int, header.keys()) if first <= tag <= last):
+        block = number & 0xFFFF
+        owner = dicom_io.value(header, (group, block))
         if isinstance(owner, str) and owner.strip().upper() == creator:
             tag = (group, block << 8 | element)
             return dicom_io.number(header, tag) if tag in header else None

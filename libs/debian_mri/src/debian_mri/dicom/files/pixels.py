@@ -36,9 +36,11 @@ DECODERS = {
     **dict.fromkeys(JPEGLSTransferSyntaxes, "pyjpegls"),
     **dict.fromkeys(JPEG2000TransferSyntaxes, "pylibjpeg"),
 }
+PLAIN = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
 CELLS = (8, 16, 32)  # bits of a pixel's cell that can be read
 
 
+@dicom_io.quiet()
 def pixels(path: Path) -> npt.NDArray[Any]:
     """Stored values of a file.
 
@@ -71,8 +73,14 @@ def pixels(path: Path) -> npt.NDArray[Any]:
         if "PixelData" in dataset and syntax in NATIVE:
             _check_length(dataset, frames * rows * columns)
         # raw: bits around those that are stored are taken away below, as the header has them
-        plugin = DECODERS.get(syntax, "")
-        stored = np.asarray(pixel_array(dataset, raw=True, correct_unused_bits=False, decoding_plugin=plugin))
+        sign = dicom_io.value(dataset, "PixelRepresentation")
+        if "PixelData" in dataset and syntax in PLAIN and dataset.BitsAllocated == 16 and sign in (0, 1):
+            # cells as numpy has them: pydicom's way to the same array takes ten times as long
+            cells = np.frombuffer(dataset.PixelData, "<i2" if sign else "<u2", frames * rows * columns)
+            stored = cells.reshape(frames, rows, columns)
+        else:
+            plugin = DECODERS.get(syntax, "")
+            stored = np.asarray(pixel_array(dataset, raw=True, correct_unused_bits=False, decoding_plugin=plugin))
     stored = stored[None] if stored.ndim == 2 else stored
     if stored.shape != (frames, rows, columns):
         raise Refusal("damaged pixels", f"{stored.shape} decoded where {(frames, rows, columns)} was announced")

@@ -21,7 +21,14 @@ _LOCK = ".lock"
 
 @contextlib.contextmanager
 def open_study(
-    out: str | Path, *, kind: str, fixed: Mapping[str, Any], free: Mapping[str, Any], resume: bool, overwrite: bool
+    out: str | Path,
+    *,
+    kind: str,
+    fixed: Mapping[str, Any],
+    free: Mapping[str, Any],
+    resume: bool,
+    overwrite: bool,
+    shard: tuple[int, int] | None = None,
 ) -> Iterator[Path]:
     """Create or resume the folder of a study, locked against a second process while the block runs.
 
@@ -32,6 +39,7 @@ def open_study(
         free: what may change then (more seeds, more trials); the newest is written.
         resume: continue an existing study.
         overwrite: start afresh, whatever was there is deleted.
+        shard: part of the study that runs; other parts may run meanwhile, a whole study may not.
 
     Yields:
         The folder, with ``study.yaml`` and ``environment.json`` written.
@@ -41,7 +49,9 @@ def open_study(
     """
     folder = Path(out)
     there = (folder / _FILE).is_file()
-    if not there:
+    if not there and shard is not None and folder.is_dir() and _is_beginning(folder):
+        pass  # another shard began a moment ago
+    elif not there:
         check_output_path(folder, hint=f"it holds no {_FILE}, so it is no study: take another folder")
     elif not resume:
         check_output_path(folder, overwrite=overwrite)
@@ -49,7 +59,8 @@ def open_study(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot be made ({error.strerror})") from error
-    with _locked(folder):
+    with _locked(folder, shard):
+        there = (folder / _FILE).is_file()
         if there and not overwrite:
             _check_same_study(folder, {"kind": kind, **fixed})
         elif overwrite:
@@ -77,6 +88,12 @@ def write_yaml(path: Path, values: Mapping[str, Any]) -> None:
         temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(plain(values))), encoding="utf-8")
 
 
+def _is_beginning(folder: Path) -> bool:
+    """True for a folder with locks, and files that are being written, alone."""
+    written = f".{Path(_FILE).stem}."
+    return all(path.name.startswith((_LOCK, written)) or path.name == _FILE for path in folder.iterdir())
+
+
 def _check_same_study(folder: Path, asked: Mapping[str, Any]) -> None:
     """InputError where the study in the folder is another one, with the first key that differs."""
     path = folder / _FILE
@@ -100,14 +117,23 @@ def _empty(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process. SQLite's lock goes when the process goes, also after a ``kill -9``."""
-    connection = sqlite3.connect(folder / _LOCK, timeout=0, isolation_level=None)
-    try:
-        try:
-            connection.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            raise InputError(f"{folder}: cannot be used, another process is at work there ({error})") from error
+def _locked(folder: Path, shard: tuple[int, int] | None) -> Iterator[None]:
+    """Hold the folder, or a shard of it, for this process.
+
+    SQLite's lock goes when the process goes, also after a ``kill -9``. Shards share the folder's lock.
+    """
+    with contextlib.ExitStack() as stack:
+        names = [_LOCK] if shard is None else [_LOCK, f"{_LOCK}-{shard[0]}-of-{shard[1]}"]
+        for name in names:
+            connection = stack.enter_context(
+                contextlib.closing(sqlite3.connect(folder / name, timeout=0, isolation_level=None))
+            )
+            try:
+                if shard is not None and name == _LOCK:
+                    connection.execute("BEGIN")
+                    connection.execute("SELECT count(*) FROM sqlite_master").fetchall()  # holds a shared lock
+                else:
+                    connection.execute("BEGIN EXCLUSIVE")
+            except sqlite3.OperationalError as error:
+                raise InputError(f"{folder}: cannot be used, another process is at work there ({error})") from error
         yield
-    finally:
-        connection.close()

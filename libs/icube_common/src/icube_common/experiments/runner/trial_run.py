@@ -10,11 +10,13 @@ import math
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from icube_common.data.processes import WORKER_DIED, run_each
 from icube_common.errors import InputError, unknown
 from icube_common.experiments.grid import folder_name
 from icube_common.experiments.runner.study import plain
@@ -152,6 +154,29 @@ def execute_trial_run(
         result = TrialRunResult(**identity, **matches, seconds=round(time.monotonic() - start, 3))
     write_json(cell.folder / RESULT, asdict(result))
     return result
+
+
+def fail_trial_run(cell: TrialRun, error: str) -> TrialRunResult:
+    """Keep an error as the result of a cell that could not record its own end."""
+    identity = {"name": cell.name, "overrides": plain(cell.overrides), "seed": cell.seed}
+    result = TrialRunResult(**identity, seconds=0.0, error=error)
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    write_json(cell.folder / RESULT, asdict(result))
+    return result
+
+
+def run_cells(
+    run: Run, cells: Sequence[TrialRun], executor: Executor | None, workers: int | None
+) -> Iterator[tuple[tuple[str, int], TrialRunResult]]:
+    """Run cells wherever they run; (name, seed) and result of each as it comes.
+
+    A cell whose worker process was killed is run once more, and is a failed one after the second time.
+    """
+    by_key = {(cell.name, cell.seed): cell for cell in cells}
+    calls = ((key, (run, cell)) for key, cell in by_key.items())
+    return run_each(
+        execute_trial_run, calls, executor, workers, lost=lambda key: fail_trial_run(by_key[key], WORKER_DIED)
+    )
 
 
 def _checked(outcome: Mapping[str, float] | Outcome, cell: TrialRun) -> dict[str, Any]:

@@ -107,6 +107,15 @@ def trial_runs_of(trial: optuna.Trial, search: Search, folder: Path) -> list[Tri
     ]
 
 
+def fail_trial(trial: optuna.Trial, folder: Path, error: str) -> TrialEnd:
+    """Keep an error as the end of a trial that could not record its own."""
+    end = TrialEnd(state="failed", error=error)
+    target = trial_folder(folder, trial.user_attrs["slot"])
+    target.mkdir(parents=True, exist_ok=True)
+    write_json(target / _END, asdict(end))
+    return end
+
+
 def run_trial(run: Run, trial: optuna.Trial, cells: Sequence[TrialRun]) -> TrialEnd:
     """Run a trial's cells, in whatever process, and keep how it ended; a cell that is finished is not run again."""
     end = _end(run, trial, cells)

@@ -1,4 +1,4 @@
-"""Export of data sets for action recognition: pyskl, CTR-GCN and NTU files."""
+"""Export of data sets for action recognition: pyskl, CTR-GCN and NTU files, videos with skeletons."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from icube_common.errors import InputError, unknown
 if TYPE_CHECKING:
     from motiondiff.data.clips import ClipSet
 
-FORMATS = ("pyskl", "ctr-gcn", "ntu-skeleton")
+VIDEO_FOLDER = "video-folder"
+"""Format of `motiondiff.export.datasets.video_folder`, which takes a store."""
+FORMATS = ("pyskl", "ctr-gcn", "ntu-skeleton", VIDEO_FOLDER)
 
 
 def export_dataset(clips: ClipSet, path: str | Path, format: str, *, joint_names: tuple[str, ...] = ()) -> None:
