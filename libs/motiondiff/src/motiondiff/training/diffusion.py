@@ -307,7 +307,6 @@ def train(
         resume=resume,
     )
     pipeline = MotionDiffusionPipeline(result.model.to("cpu"), representation.to("cpu"), schedule)
-
     trained = pipeline.denoiser.module if isinstance(pipeline.denoiser, CustomDenoiser) else pipeline.denoiser
 
     def report() -> Report:
