@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/images/motions.py RUN --out docs/images/motions.gif --sheet docs/images/samples.png
 
-The first motion of each action from seed 0, none chosen by eye: DPM-Solver++, guidance 2.5, three seconds. RUN is a
+The first motion of each action from seed 0, none chosen by eye: DPM-Solver++, guidance 1.5, three seconds. RUN is a
 run of `libs/motiondiff/configs/utkinect.yaml`; weights and recordings are not part of the repository.
 """
 
@@ -58,7 +58,7 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     pipeline = load_pipeline(arguments.run, "dpmsolver++")
     options = SampleOptions(
-        actions=list(SHEET), count=1, seconds=arguments.seconds, steps=arguments.steps, guidance=2.5, seed=0
+        actions=list(SHEET), count=1, seconds=arguments.seconds, steps=arguments.steps, guidance=1.5, seed=0
     )
     made = {str(motion.action): motion for motion in generate(pipeline, options)}
     save(strip([made[action] for action in ACTIONS]), arguments.out)
