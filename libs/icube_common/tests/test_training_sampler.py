@@ -147,8 +147,12 @@ def test_seed_global_inside_fork_leaves_the_state_outside() -> None:
     with torch.random.fork_rng(devices=[]):
         seed_global(0, 3, 0, 0, torch.device("cpu"))
         first = torch.rand(4)
+        # on a CPU every process has the masks of the whole batch (`GlobalDropout`)
         seed_global(0, 3, 0, 1, torch.device("cpu"))
-        assert not torch.equal(first, torch.rand(4))
+        assert torch.equal(first, torch.rand(4))
+        for other in ((1, 3, 0), (0, 4, 0), (0, 3, 1)):
+            seed_global(*other, 0, torch.device("cpu"))
+            assert not torch.equal(first, torch.rand(4))
         seed_global(0, 3, 0, 0, torch.device("cpu"))
         assert torch.equal(first, torch.rand(4))
     assert torch.equal(before, torch.get_rng_state())
