@@ -192,7 +192,7 @@ class _Workers:
         except BrokenExecutor:
             if isinstance(self._executor, LocalPool):
                 self._executor.restart()
-            else:  # a pool of the caller's, which nobody else can start again
+            else:  # a pool of the caller's: only its owner could start it again
                 self._executor = self._replacement = LocalPool(self._size)
             return self._executor.submit(function, *arguments)
 
