@@ -9,7 +9,7 @@ import argparse
 import html
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ a.card:hover, a.card:focus { border-color: #1f77c8; }
 """
 
 
-def figure(path: Path, key: str, text: Callable[[float, str], str]) -> str:
+def figure(path: Path, key: str, name: str) -> str:
     """Sentence with a metric of ``metrics.json`` and its interval; empty where the file or the metric is absent."""
     if not path.is_file():
         return ""
@@ -45,7 +45,7 @@ def figure(path: Path, key: str, text: Callable[[float, str], str]) -> str:
     if not isinstance(metric, dict):
         return ""
     low, high = metric["ci95"]
-    return text(metric["mean"], "" if low is None else f" [{low:.2f}, {high:.2f}]")
+    return f" {name}: {metric['mean']:.2f}{'' if low is None else f' [{low:.2f}, {high:.2f}]'}."
 
 
 def cards_of(demo: Path) -> Iterator[tuple[str, str, list[tuple[str, str, str]]]]:
@@ -61,11 +61,7 @@ def cards_of(demo: Path) -> Iterator[tuple[str, str, list[tuple[str, str, str]]]
             ("motiondiff/run/report.html", "training", "losses, settings, copy test"),
         ],
     )
-    top1 = figure(
-        demo / "actprompt" / "evaluation" / "metrics.json",
-        "top1",
-        lambda mean, ends: f" Accuracy on figures left out: {mean:.2f}{ends}.",
-    )
+    top1 = figure(demo / "actprompt" / "evaluation" / "metrics.json", "top1", "Accuracy on figures left out")
     yield (
         "Video: recognised actions with reasons",
         f"Simulated videos of four figures; each is left out in turn.{top1} The videos are in "
@@ -76,11 +72,7 @@ def cards_of(demo: Path) -> Iterator[tuple[str, str, list[tuple[str, str, str]]]
             ("actprompt/run/report.html", "training", "losses and settings"),
         ],
     )
-    auc = figure(
-        demo / "debian_mri" / "evaluation" / "metrics.json",
-        "auc",
-        lambda mean, ends: f" AUC on people left out: {mean:.2f}{ends}.",
-    )
+    auc = figure(demo / "debian_mri" / "evaluation" / "metrics.json", "auc", "AUC on people left out")
     yield (
         "MRI: explained predictions",
         f"Simulated brains, a template deformed by formulas.{auc} For research, not for clinical use.",

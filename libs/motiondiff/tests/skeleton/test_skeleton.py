@@ -11,7 +11,12 @@ from icube_common.errors import InputError
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_motion, synthetic_skeleton
 from motiondiff.skeleton.kinect import KINECT_V1
-from motiondiff.skeleton.kinematics import forward_kinematics, matrix_to_rotation_6d, rotation_6d_to_matrix
+from motiondiff.skeleton.kinematics import (
+    forward_kinematics,
+    matrix_to_rotation_6d,
+    positions_from_6d,
+    rotation_6d_to_matrix,
+)
 from motiondiff.skeleton.mirror import mirror
 from motiondiff.skeleton.motion import Motion, RigidTransform, apply_transform, canonicalise, headings
 from motiondiff.skeleton.skeleton import Skeleton
@@ -43,6 +48,30 @@ def test_forward_kinematics_gives_world_rotations_and_broadcasts_offsets() -> No
         ),
     )
     torch.testing.assert_close(positions[2], 3 * positions[0])
+
+
+def test_positions_from_6d_are_those_of_forward_kinematics() -> None:
+    """Branches of unequal depth and joint numbers that jump between them; rotations of leaves have no gradient."""
+    parents = (-1, 0, 1, 0, 3, 4, 1, 3)
+    leaves = [2, 5, 6, 7]
+    generator = torch.Generator().manual_seed(0)
+    six = torch.randn(3, 5, 8, 6, generator=generator, dtype=torch.float64).requires_grad_()
+    root = torch.randn(3, 5, 3, generator=generator, dtype=torch.float64)
+    offsets = torch.randn(3, 1, 8, 3, generator=generator, dtype=torch.float64)
+    direct = positions_from_6d(root, six, offsets, parents)
+    rotations = rotation_6d_to_matrix(six)
+    positions, _ = forward_kinematics(root, rotations, offsets, parents)
+    torch.testing.assert_close(direct, positions)
+    # joint by joint, from the definition
+    world, place = [rotations[:, :, 0]], [root]
+    for joint, parent in enumerate(parents[1:], start=1):
+        place.append(place[parent] + (world[parent] @ offsets[:, :, joint, :, None]).squeeze(-1))
+        world.append(world[parent] @ rotations[:, :, joint])
+    torch.testing.assert_close(direct, torch.stack(place, dim=2))
+    (gradient,) = torch.autograd.grad(direct.square().sum(), six, retain_graph=True)
+    (expected,) = torch.autograd.grad(torch.stack(place, dim=2).square().sum(), six)
+    torch.testing.assert_close(gradient, expected)
+    assert not gradient[:, :, leaves].any() and gradient[:, :, [0, 1, 3, 4]].any(dim=-1).all()
 
 
 def test_six_numbers_are_the_first_two_columns() -> None:

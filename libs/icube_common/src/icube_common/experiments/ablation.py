@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,9 @@ from icube_common.experiments.runner.trial_run import (
     RESULT,
     Run,
     TrialRun,
-    TrialRunResult,
-    read_result,
-    run_cells,
+    run_missing_cells,
     trial_run_folder,
 )
-from icube_common.io.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +79,7 @@ def ablate(
         out, kind="ablation", fixed=fixed, free=grid.to_dict(), resume=resume, overwrite=overwrite
     ) as folder:
         cells = list(_cells(grid, folder.absolute()))
-        results = _run(run, cells, folder, executor, workers, retry_failed=retry_failed, strict=strict)
+        results = run_missing_cells(run, cells, executor, workers, retry_failed=retry_failed, strict=strict)
         if hidden := [cell.folder / RESULT for cell in cells if not (cell.folder / RESULT).exists()]:
             raise InputError(f"{hidden[0]}: is not here: the workers write to a disk that this machine does not see")
         if all(result.error is not None for result in results.values()):
@@ -133,7 +130,7 @@ def ablate_shard(
         out, kind="ablation", fixed=_fixed(grid, facts), free=grid.to_dict(), resume=True, overwrite=False, shard=shard
     ) as folder:
         cells = take_shard(_cells(grid, folder.absolute()), shard)
-        results = _run(run, cells, folder, executor, workers, retry_failed=retry_failed, strict=strict)
+        results = run_missing_cells(run, cells, executor, workers, retry_failed=retry_failed, strict=strict)
     failed = sum(result.error is not None for result in results.values())
     return {"study": str(folder), "shard": f"{shard[0]}/{shard[1]}", "cells": len(cells), "failed": failed}
 
@@ -141,38 +138,6 @@ def ablate_shard(
 def _fixed(grid: Grid, facts: Mapping[str, Any] | None) -> dict[str, Any]:
     # a primary comparison is named before its result is there
     return {"facts": dict(facts or {}), "primary": grid.primary or None}
-
-
-def _run(
-    run: Run,
-    cells: Sequence[TrialRun],
-    folder: Path,
-    executor: Executor | None,
-    workers: int | None,
-    *,
-    retry_failed: bool,
-    strict: bool,
-) -> dict[tuple[str, int], TrialRunResult]:
-    """The results of cells, those that are there and those that are run now."""
-    if workers is not None and workers < 1:
-        raise InputError(f"--workers {workers}: must be at least 1")
-    results: dict[tuple[str, int], TrialRunResult] = {}
-    todo: list[TrialRun] = []
-    for cell in cells:
-        done = read_result(cell)
-        if done is None or (retry_failed and done.error is not None):
-            todo.append(cell)
-        else:
-            results[cell.name, cell.seed] = done
-    if results:
-        logger.info("%s: %d cells are there already, %d to run", folder, len(results), len(todo))
-        _raise_failures(results.values(), strict)
-    for key, result in progress_bar(run_cells(run, todo, executor, workers), total=len(todo), unit="cell"):
-        results[key] = result
-        if result.error is not None:
-            logger.warning("%s, seed %d: failed: %s", result.name, result.seed, result.error)
-        _raise_failures([result], strict)
-    return results
 
 
 def _cells(grid: Grid, folder: Path) -> Iterator[TrialRun]:
@@ -186,9 +151,3 @@ def _cells(grid: Grid, folder: Path) -> Iterator[TrialRun]:
                 metric=grid.metric,
                 folder=trial_run_folder(folder, variant.name, seed),
             )
-
-
-def _raise_failures(results: Iterable[TrialRunResult], strict: bool) -> None:
-    for result in results:
-        if strict and result.error is not None:
-            raise InputError(f"{result.name}, seed {result.seed}: {result.error}")

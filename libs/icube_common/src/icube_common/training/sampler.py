@@ -272,7 +272,7 @@ def seed_global(seed: int, step: int, micro: int, rank: int, device: torch.devic
 
     On a CPU the seed is that of one process, for `GlobalDropout`.
     """
-    value = derive_seed(seed, step, micro, rank if device.type == "cuda" else 0, 1)
+    value = derive_seed(seed, step, micro, 0 if device.type == "cpu" else rank, 1)
     torch.default_generator.manual_seed(value)
     if device.type == "cuda":
         # only the device in use: the states of the others were not saved by fork_rng

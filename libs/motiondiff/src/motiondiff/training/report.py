@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from icube_common.config import config_to_dict, config_to_yaml
+from icube_common.config import config_to_dict
 from icube_common.io.reports import Report
 from icube_common.io.runs import RunFolder, read_json
 from motiondiff.config import MotionDiffConfig
@@ -13,31 +13,7 @@ from motiondiff.data.store import MotionStore
 from motiondiff.training.copy_test import FIGURES, MEANING
 from motiondiff.training.copy_test import FILE as COPY_TEST
 
-if TYPE_CHECKING:
-    from motiondiff.models.text_encoder import TextEncoder
-
 LOSSES = ("loss", "simple", "positions", "root", "velocity", "contact")
-
-
-def model_card(store: MotionStore, config: MotionDiffConfig, steps: int, encoder: TextEncoder | None = None) -> str:
-    """Markdown for ``model/README.md``: what the model was trained on, and how."""
-    info = store.info()
-    simulated = "**Trained on simulated motions, not on recordings of people.**\n\n" if info["simulated"] else ""
-    actions = ", ".join(f"{name} ({count})" for name, count in info["actions"].items()) or "none"
-    texts = ""
-    if encoder is not None:
-        untrained = "" if encoder.facts["trained"] else "**untrained: its embeddings mean nothing**, "
-        texts = (
-            f"Texts by the frozen encoder `{encoder.names['encoder']}` ({untrained}fingerprint "
-            f"`{encoder.facts['fingerprint'][:16]}`), which is not part of the model.\n\n"
-        )
-    return (
-        f"# Motion diffusion model\n\n{simulated}"
-        f"Trained for {steps} steps on {info['splits'].get('train', 0)} clips ({store.fps:g} fps, {info['joints']} "
-        f"joints, data fingerprint `{store.fingerprint[:16]}`).\n\n"
-        f"Actions (clips in all splits): {actions}\n\n{texts}"
-        f"```yaml\n{config_to_yaml(config)}```\n"
-    )
 
 
 def run_report(run: RunFolder, store: MotionStore, config: MotionDiffConfig) -> Report:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 import shutil
 import time
@@ -20,7 +21,10 @@ from icube_common.data.processes import WORKER_DIED, run_each
 from icube_common.errors import InputError, unknown
 from icube_common.experiments.grid import folder_name
 from icube_common.experiments.runner.study import plain
+from icube_common.io.progress import progress_bar
 from icube_common.io.runs import read_json, write_json
+
+logger = logging.getLogger(__name__)
 
 RESULT = "result.json"
 
@@ -177,6 +181,57 @@ def run_cells(
     return run_each(
         execute_trial_run, calls, executor, workers, lost=lambda key: fail_trial_run(by_key[key], WORKER_DIED)
     )
+
+
+def run_missing_cells(
+    run: Run,
+    cells: Sequence[TrialRun],
+    executor: Executor | None,
+    workers: int | None,
+    *,
+    retry_failed: bool = False,
+    strict: bool = False,
+    what: str | None = None,
+) -> dict[tuple[str, int], TrialRunResult]:
+    """Results of cells by (name, seed), in their order: those that are there are read, the others run.
+
+    Args:
+        run: what a cell runs.
+        cells: the cells.
+        executor: where they run; by default in this process.
+        workers: how many at the same time; by default as many as the executor has.
+        retry_failed: run cells again that failed.
+        strict: raise the first failure.
+        what: name of the progress bar.
+
+    Raises:
+        InputError: fewer than one worker; with ``strict`` a cell that failed.
+    """
+    if workers is not None and workers < 1:
+        raise InputError(f"--workers {workers}: must be at least 1")
+    results: dict[tuple[str, int], TrialRunResult] = {}
+    todo: list[TrialRun] = []
+    for cell in cells:
+        earlier = read_result(cell)
+        if earlier is None or (retry_failed and earlier.error is not None):
+            todo.append(cell)
+        else:
+            results[cell.name, cell.seed] = earlier
+    if results:
+        logger.info("%d cells are there already, %d to run", len(results), len(todo))
+    for result in results.values():
+        _raise_failure(result, strict)
+    for key, result in progress_bar(run_cells(run, todo, executor, workers), total=len(todo), desc=what, unit="cell"):
+        results[key] = result
+        if result.error is not None:
+            logger.warning("%s, seed %d: failed: %s", result.name, result.seed, result.error)
+        _raise_failure(result, strict)
+    return {(cell.name, cell.seed): results[cell.name, cell.seed] for cell in cells}
+
+
+def _raise_failure(result: TrialRunResult, strict: bool) -> None:
+    if strict and result.error is not None:
+        raise InputError(f"{result.name}, seed {result.seed}: {result.error}")
 
 
 def _checked(outcome: Mapping[str, float] | Outcome, cell: TrialRun) -> dict[str, Any]:

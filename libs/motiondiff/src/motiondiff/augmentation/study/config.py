@@ -37,7 +37,7 @@ _TRAIN = TrainConfig(
     checkpointing_steps=10_000,
     checkpoints_total_limit=1,
 )
-_DATA = DataConfig(max_frames=100, mirror=0.5, tempo_range=0.2, posture_degrees=4)
+_DATA = DataConfig(max_frames=100, mirror=0.5, tempo_range=0.2, posture_degrees=2)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,19 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from icube_common.config import config_to_dict
 from icube_common.errors import InputError
 from icube_common.experiments.runner.study import open_study
-from icube_common.experiments.runner.trial_run import (
-    Run,
-    TrialRun,
-    TrialRunResult,
-    read_result,
-    run_cells,
-    trial_run_folder,
-)
+from icube_common.experiments.runner.trial_run import TrialRun, TrialRunResult, run_missing_cells, trial_run_folder
 from icube_common.io.runs import write_json
 from motiondiff.augmentation.study.arms import METRIC, StudyArm, cells_before, choice_name, primary_pair
 from motiondiff.augmentation.study.budget import StudyPlan, budget, plan, probe
@@ -98,7 +89,7 @@ def augmentation_study(
         logger.info("budget: %s", ", ".join(f"{name} {value:g}" for name, value in plan_of_time.items()))
         if estimate:
             return plan_of_time
-        run = functools.partial(_run_all, executor=executor, workers=workers, retry_failed=retry_failed)
+        run = functools.partial(run_missing_cells, executor=executor, workers=workers, retry_failed=retry_failed)
         bind: dict[str, Any] = {"study": str(folder.absolute()), "data": str(Path(data).absolute()), "config": config}
         made, choices = _make_sets(folder.absolute(), cells, config, times, bind, run)
         broken = {key for key, result in {**made, **choices}.items() if result.error is not None}
@@ -170,26 +161,6 @@ def _trials(
 
 def _trial(study: Path, name: str, settings: Mapping[str, Any], seed: int, metric: str) -> TrialRun:
     return TrialRun(name=name, overrides=settings, seed=seed, metric=metric, folder=trial_run_folder(study, name, seed))
-
-
-def _run_all(
-    run: Run, cells: list[TrialRun], *, executor: Executor | None, workers: int | None, retry_failed: bool, what: str
-) -> Results:
-    """The results of all cells, those that are there and those that are run now."""
-    results: Results = {}
-    todo = []
-    for cell in cells:
-        earlier = read_result(cell)
-        if earlier is None or (retry_failed and earlier.error is not None):
-            todo.append(cell)
-        else:
-            results[cell.name, cell.seed] = earlier
-
-    for key, result in tqdm(run_cells(run, todo, executor, workers), total=len(todo), desc=what, unit="cell"):
-        results[key] = result
-        if result.error is not None:
-            logger.warning("%s, seed %d: failed: %s", result.name, result.seed, result.error)
-    return {(cell.name, cell.seed): results[cell.name, cell.seed] for cell in cells}
 
 
 _FREE = ("seeds", "generator_seeds", "fractions", "methods", "noise_strengths", "chosen", "pretraining")

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tqdm import tqdm
-
 from icube_common.errors import InputError
+from icube_common.io.progress import progress_bar
 from motiondiff.data.store import MotionStore
 from motiondiff.export.datasets.class_names import SPLIT_NAMES
 from motiondiff.export.images.render import write_mp4
@@ -48,7 +47,7 @@ def write_video_folder(
             if name != Path(name).name or name in {".", ".."} or "\\" in name:
                 raise InputError(f"{store.path}: {name!r} cannot name a folder or file; rename it (prepare --labels)")
     rows = zip(clips.tolist(), actions, splits, strict=True)
-    with tqdm(rows, desc="render", unit="clip", total=len(clips)) as bar:
+    with progress_bar(rows, desc="render", unit="clip", total=len(clips)) as bar:
         for clip, action, part in bar:
             parent = Path(folder) / SPLIT_NAMES[part] / action if parted else Path(folder) / action
             parent.mkdir(parents=True, exist_ok=True)
