@@ -36,8 +36,8 @@ from motiondiff.data.synthetic import simulate_clips
 from motiondiff.models.denoiser import MotionDenoiser
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.schedulers import make_scheduler
-from motiondiff.training.diffusion import fit_representation
 from motiondiff.training.diffusion_loss import make_noise_schedule
+from motiondiff.training.statistics import fit_representation
 
 MOTIONS, FRAMES, PEER_STEPS = 64, 60, 50
 SIZE: dict[str, Any] = {"num_layers": 8, "width": 512, "num_heads": 4, "feedforward": 1024, "dropout": 0.0}

@@ -139,8 +139,9 @@ def stepper(store: Path) -> Callable[[Any, int], None]:
     from motiondiff.config import MotionDiffConfig
     from motiondiff.data.dataset import MotionDataset
     from motiondiff.data.store import MotionStore
-    from motiondiff.training.diffusion import fit_representation, make_denoiser
+    from motiondiff.training.diffusion import make_denoiser
     from motiondiff.training.diffusion_loss import DiffusionLoss, make_noise_schedule
+    from motiondiff.training.statistics import fit_representation
 
     config = MotionDiffConfig()
     opened = MotionStore(store)

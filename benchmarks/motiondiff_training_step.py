@@ -29,8 +29,9 @@ from motiondiff.data.store import MotionStore
 from motiondiff.models.conditioning import NULL
 from motiondiff.models.denoiser import MotionDenoiser
 from motiondiff.models.spectrum import Components, Preconditioning, noise_deviation
-from motiondiff.training.diffusion import fit_representation, make_denoiser, training_spectrum
+from motiondiff.training.diffusion import make_denoiser
 from motiondiff.training.diffusion_loss import DiffusionLoss, batch_conditions, make_noise_schedule
+from motiondiff.training.statistics import fit_representation, training_spectrum
 
 
 class Trainer:
@@ -128,12 +129,12 @@ def main() -> None:
 def parts(denoiser: MotionDenoiser, terms: DiffusionLoss, batch: Any, rounds: int) -> None:
     """Milliseconds of what the whole step has beyond the bare one, forward and gradient."""
     representation, mask = terms.representation, batch["mask"]
-    clean = (representation.normalise(batch["features"]) * mask[..., None]).requires_grad_()
+    clean = (representation.normalise(batch["features"], batch["offsets"]) * mask[..., None]).requires_grad_()
     noise = noise_deviation(terms.schedule.alphas_cumprod, torch.full((len(mask),), 300))
     output = torch.zeros(*mask.shape, denoiser.predict.out_features, requires_grad=True)
 
     def kinematics() -> Tensor:
-        return representation.positions(representation.denormalise(clean), batch["offsets"]).sum()
+        return representation.normalised_positions(clean, batch["offsets"]).sum()
 
     def components() -> Components:
         return Components.of(denoiser.spectrum[batch["action"] - NULL], mask)

@@ -128,7 +128,7 @@ def text_run_path(store_path: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 def representation(store: MotionStore) -> MotionRepresentation:
     """Measured on the store's training split."""
-    from motiondiff.training.diffusion import fit_representation
+    from motiondiff.training.statistics import fit_representation
 
     return fit_representation(store, store.select("train"), TINY.data)
 

@@ -19,7 +19,8 @@ from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_clips
 from motiondiff.evaluation.movement import Limbs
 from motiondiff.models.representation import MotionRepresentation
-from motiondiff.training.copy_test import FIGURES, NOISE, compare, copy_test
+from motiondiff.models.spectrum import Components, cosine_transform, fit_spectrum
+from motiondiff.training.copy_test import FIGURES, FILTER, NOISE, compare, copy_test, wiener_filter
 from motiondiff.training.diffusion_loss import make_noise_schedule
 from motiondiff.training.report import add_copy_test
 
@@ -82,9 +83,9 @@ def test_a_denoiser_that_blurs_loses_movement(
 
 
 def shift(motion: Tensor, representation: MotionRepresentation, metres: float) -> Tensor:
-    features = representation.denormalise(motion)
-    features[..., 0] += metres
-    return representation.normalise(features)
+    moved = motion.clone()
+    moved[..., 0] += metres / representation.std[0]
+    return moved
 
 
 def test_a_denoiser_that_returns_the_noise_trembles_the_more_the_more_noise(
@@ -126,8 +127,9 @@ def test_a_store_without_validation_is_measured_on_training_clips(
 def test_a_figure_that_no_clip_has_is_left_out_of_the_report() -> None:
     report = Report("title")
     numbers = {"split": "train", "clips": 2, "noise": [0.1, 1.0], "timesteps": [3, 9]}
-    add_copy_test(report, {**numbers, "movement": [None, None], "velocity_r2": [0.5, None], "root_cm": [1.0, 2.0]})
-    add_copy_test(report, {**numbers, **{name: [None, None] for name in FIGURES}})
+    figures = {"movement": [None, None], "velocity_r2": [0.5, None], "root_cm": [1.0, 2.0], FILTER: [0.6, 0.1]}
+    add_copy_test(report, {**numbers, **figures})
+    add_copy_test(report, {**numbers, **{name: [None, None] for name in (*FIGURES, FILTER)}})
     page = report.html()
     assert "2 clips of the train split, which the model was trained on" in page and page.count("<svg") <= 2
 
@@ -139,3 +141,31 @@ def test_a_training_leaves_its_copy_test(run_path: Path, text_run_path: Path) ->
         assert all(np.isfinite(result["root_cm"]))
         page = (run / "report.html").read_text()
         assert "Copy test" in page and "clips of the validation split" in page and "velocity_r2" in page
+
+
+def test_filter_with_the_spectrum_of_the_clip() -> None:
+    """A component far above the noise stays, one far below it goes, one as strong as it is halved; the mean stays."""
+    frames = 64
+    rows = cosine_transform(frames)
+    strong, equal, weak = 1, 3, 40
+    amplitude = torch.zeros(frames, 1)
+    amplitude[0], amplitude[strong], amplitude[equal], amplitude[weak] = 5.0, 100.0, 1.0, 1e-3
+    clean = rows.T @ amplitude
+    spectrum = Components.of(fit_spectrum([clean]), torch.ones(1, frames, dtype=torch.bool)).deviation[0, :, 0]
+    filtered = rows @ wiener_filter(clean, clean, noise=float(spectrum[equal]))
+    assert filtered[0].item() == pytest.approx(5.0, rel=1e-4)
+    assert filtered[strong].item() == pytest.approx(100.0, rel=0.05)
+    assert filtered[equal].item() == pytest.approx(0.5, rel=1e-3)
+    assert abs(filtered[weak].item()) < 1e-4
+
+
+def test_the_filter_is_better_than_no_denoiser_and_no_perfect_one(
+    store: MotionStore, representation: MotionRepresentation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule = make_noise_schedule(DiffusionConfig())
+    scale = schedule.alphas_cumprod.sqrt()
+    nothing = Stub(lambda noisy: noisy, schedule)
+    nothing.forward = lambda noisy, times, *_: noisy / scale[times][:, None, None]  # type: ignore[method-assign]
+    result = copy_test(nothing, representation, schedule, store, DATA)
+    for best, plain in zip(result[FILTER][2:], result["velocity_r2"][2:], strict=True):
+        assert plain < best < 1

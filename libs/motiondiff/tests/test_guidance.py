@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
 from icube_common.errors import InputError
+from motiondiff.cli import main
+from motiondiff.data.clips import ClipSet
+from motiondiff.data.store import MotionStore
+from motiondiff.evaluation.movement import action_medians
 from motiondiff.models.conditioning import NULL, Conditions
 from motiondiff.pipelines.guidance import make_guidance
+from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
+from motiondiff.pipelines.sampling import GUIDANCE, SampleOptions, generate, load_pipeline, resolve
+from motiondiff.training.guidance import FIGURES, SEED, calibrate_guidance
 
 
 @pytest.fixture
@@ -60,9 +72,83 @@ def test_conditions_of_one_scale_share_a_row(conditions: Conditions) -> None:
     assert guidance.rows == 3
 
 
+def test_a_scale_for_each_motion(conditions: Conditions) -> None:
+    guidance = make_guidance(conditions, [2.5, 1.0])
+    assert guidance.rows == 2
+    assert guidance.conditions.action.tolist() == [NULL, NULL, 0, 1]
+    assert guidance.combine(values(1.0, 3.0)).flatten().tolist() == [6.0, 3.0]
+    assert make_guidance(conditions, [2.5, 2.5]).scales == (2.5,)
+    assert make_guidance(conditions, [1.0, 1.0]).rows == 1
+
+
 @pytest.mark.parametrize(
-    ("scale", "words"), [({"acton": 2.0}, "acton"), ({"text": -1.0}, "-1 of text"), (float("nan"), "nan")]
+    ("scale", "words"),
+    [
+        ({"acton": 2.0}, "acton"),
+        ({"text": -1.0}, "-1 of text"),
+        (float("nan"), "nan"),
+        ([1.0], "1 scales for 2 motions"),
+        ([1.0, -2.0], "-2 of motion 1"),
+    ],
 )
-def test_impossible_scales_are_refused(conditions: Conditions, scale: float | dict[str, float], words: str) -> None:
+def test_impossible_scales_are_refused(
+    conditions: Conditions, scale: float | list[float] | dict[str, float], words: str
+) -> None:
     with pytest.raises(InputError, match=words):
         make_guidance(conditions, scale)
+
+
+def test_scales_of_the_model(pipeline: MotionDiffusionPipeline) -> None:
+    """Without ``guidance_scale`` every motion has the scale of its action, whatever is beside it."""
+
+    def motions(actions: list[str], **options: float) -> list[np.ndarray]:
+        generators = [torch.Generator().manual_seed(number) for number in range(len(actions))]
+        made = pipeline(actions, num_frames=20, num_inference_steps=3, generator=generators, **options)
+        return [motion.positions for motion in made.motions]
+
+    default = motions(["walk", "wave"])
+    np.testing.assert_array_equal(default, motions(["walk", "wave"], guidance_scale=GUIDANCE))
+    pipeline.representation.register_to_config(guidance={"walk": 4.0, "wave": 1.0})
+    walk, wave = motions(["walk", "wave"])
+    np.testing.assert_allclose(walk, motions(["walk", "wave"], guidance_scale=4.0)[0], atol=1e-5)
+    np.testing.assert_allclose(wave, motions(["walk", "wave"], guidance_scale=1.0)[1], atol=1e-5)
+    assert np.abs(walk - default[0]).max() > 1e-3
+
+
+def test_calibrate(run_path: Path, store_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(run_path, run)
+    assert resolve(run, SampleOptions()).guidance == GUIDANCE
+    words = ["calibrate", str(run), "--data", str(store_path), "--scales", "3", "1", "--count", "2", "--steps", "2"]
+    assert main([*words, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    store = MotionStore(store_path)
+    assert set(result["guidance"]) == set(store.actions)
+    assert set(result["guidance"].values()) <= {1.0, 3.0}
+    # the reference is the training clips, the criterion the sum of absolute logarithms
+    options = SampleOptions(actions=store.actions, count=2, steps=2, guidance=3.0, seed=SEED, batch_size=64)
+    motions = list(generate(load_pipeline(run, "dpmsolver++"), options))
+    made = action_medians(ClipSet.from_motions(motions, tuple(store.actions)))
+    training = action_medians(ClipSet.from_store(store, split="train"))
+    for action in store.actions:
+        errors = {}
+        for scale in ("1", "3"):
+            ratios = result["ratios"][action][scale]
+            errors[float(scale)] = sum(abs(np.log(ratios[figure])) for figure in FIGURES)
+            if scale == "3":
+                expected = {figure: made[action][figure] / training[action][figure] for figure in FIGURES}
+                assert ratios == pytest.approx(expected, rel=1e-4)
+        assert result["guidance"][action] == min(errors, key=errors.__getitem__)
+    # from now on the model's own
+    assert resolve(run, SampleOptions()).guidance is None
+    assert resolve(run, SampleOptions(guidance=2.0)).guidance == 2.0
+    assert load_pipeline(run).guidance_of([store.actions[0], None]) == [result["guidance"][store.actions[0]], GUIDANCE]
+    assert main(["sample", str(run), "--out", str(tmp_path / "out"), "--per-action", "1", "--steps", "2"]) == 0
+    assert "guidance by action" in capsys.readouterr().out
+
+
+def test_calibration_refuses(run_path: Path, store_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="at least one number"):
+        calibrate_guidance(run_path, store_path, scales=())
+    with pytest.raises(InputError, match="none below 0"):
+        calibrate_guidance(run_path, store_path, scales=(1.0, -1.0))

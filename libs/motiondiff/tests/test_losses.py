@@ -56,33 +56,51 @@ def test_masked_mean(values: list[list[float]], mask: list[list[int]], expected:
 
 STILL = clip((ORIGIN, UPRIGHT), (ORIGIN, UPRIGHT))
 CASES = {
-    "nothing is wrong": (STILL, STILL, {"simple": 0, "positions": 0, "root": 0, "velocity": 0, "contact": 0}),
+    "nothing is wrong": (
+        STILL,
+        STILL,
+        {"simple": 0, "positions": 0, "root": 0, "velocity": 0, "contact": 0, "feet": 0},
+    ),
     # x is 0.1 m off in both frames: one of 15 features, by 0.1, one of three axes of the root by one unit; relative to
     # the root no joint is wrong, no step is
     "root beside its place": (
         clip(((0.1, 0, 0), UPRIGHT), ((0.1, 0, 0), UPRIGHT)),
         STILL,
-        {"simple": 0.01 / 15, "positions": 0, "root": 1 / 3, "velocity": 0, "contact": 0},
+        {"simple": 0.01 / 15, "positions": 0, "root": 1 / 3, "velocity": 0, "contact": 0, "feet": 1 / 3},
     ),
     # the root slips by 4 cm in one frame of 0.1 s: both joints move at 0.4 m/s, one unit, along one of three axes; the
     # foot should stand, so its squared speed of 1 along one of three axes is counted
     "root slips": (
         clip((ORIGIN, UPRIGHT), ((0.04, 0, 0), UPRIGHT)),
         STILL,
-        {"simple": 0.04**2 / 15 / 2, "positions": 0, "root": 0.4**2 / 3 / 2, "velocity": 1 / 3, "contact": 1 / 3},
+        {
+            "simple": 0.04**2 / 15 / 2,
+            "positions": 0,
+            "root": 0.4**2 / 3 / 2,
+            "velocity": 1 / 3,
+            "contact": 1 / 3,
+            "feet": 0.4**2 / 3 / 2,
+        },
     ),
     # the leg points backwards in both frames: the foot is off by (0, 1, -1) m = (0, 10, -10) dm, one joint of two;
     # the second column changes from (0, 1, 0) to (0, 0, 1), two of 15 features by 1
     "leg turned": (
         clip((ORIGIN, FORWARD), (ORIGIN, FORWARD)),
         STILL,
-        {"simple": 2 / 15, "positions": 200 / 6, "root": 0, "velocity": 0, "contact": 0},
+        {"simple": 2 / 15, "positions": 200 / 6, "root": 0, "velocity": 0, "contact": 0, "feet": 200 / 3},
     ),
     # the leg swings in the second frame: the foot moves at (0, 10, -10) m/s = (0, 25, -25) units, one joint of two
     "leg swings": (
         clip((ORIGIN, UPRIGHT), (ORIGIN, FORWARD)),
         STILL,
-        {"simple": 2 / 15 / 2, "positions": 200 / 6 / 2, "root": 0, "velocity": 1250 / 6, "contact": 1250 / 3},
+        {
+            "simple": 2 / 15 / 2,
+            "positions": 200 / 6 / 2,
+            "root": 0,
+            "velocity": 1250 / 6,
+            "contact": 1250 / 3,
+            "feet": 200 / 3 / 2,
+        },
     ),
 }
 
@@ -176,7 +194,7 @@ def test_terms_are_in_metres_whatever_the_normalisation(body: MotionRepresentati
     predicted, target, expected = CASES["leg swings"]
     body.set_statistics(torch.linspace(-1, 1, 15), torch.linspace(0.5, 2, 15), OFFSETS[0])
     mask = torch.ones(1, 2, dtype=torch.bool)
-    terms = motion_losses(body.normalise(predicted), body.normalise(target), mask, OFFSETS, body)
+    terms = motion_losses(body.normalise(predicted, OFFSETS), body.normalise(target, OFFSETS), mask, OFFSETS, body)
     for name in ("positions", "velocity", "contact"):
         assert terms[name].item() == pytest.approx(expected[name], rel=1e-4)
 

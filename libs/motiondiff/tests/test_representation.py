@@ -15,7 +15,7 @@ from motiondiff.data.prepare import PrepareOptions, write_store
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_clips
 from motiondiff.models.representation import MIN_STD, ROOT_SCALE, SHAPE_UNIT, MotionRepresentation
-from motiondiff.training.diffusion import fit_representation
+from motiondiff.training.statistics import fit_representation
 
 ABOUT = {"format": "simulated", "source": "tests", "simulated": True}
 
@@ -33,16 +33,49 @@ def test_round_trip(representation: MotionRepresentation, store: MotionStore) ->
 
 def test_positions_are_those_of_the_motion(representation: MotionRepresentation, store: MotionStore) -> None:
     motion = store[2]
-    features = representation.denormalise(representation.encode(motion))
-    positions = representation.positions(features[None], torch.tensor(motion.skeleton.offsets)[None])
+    offsets = torch.tensor(motion.skeleton.offsets)
+    normalised = representation.encode(motion)
+    positions = representation.positions(representation.denormalise(normalised, offsets)[None], offsets[None])
     np.testing.assert_allclose(positions[0].numpy(), motion.positions, atol=1e-5)
+    positions = representation.normalised_positions(normalised[None], offsets[None])
+    np.testing.assert_allclose(positions[0].numpy(), motion.positions, atol=1e-5)
+
+
+def test_height_of_the_lowest_foot(store: MotionStore) -> None:
+    """The vertical feature is the lower foot's height, whatever the pose and the body; the root's follows from it."""
+    config = DataConfig(max_frames=32, height="feet")
+    representation = fit_representation(store, store.select("train"), config)
+    for clip in (2, 7):
+        motion = store[clip]
+        motion = replace(motion, root=motion.root + np.float32([0.0, 0.3, 0.0]))
+        offsets = torch.tensor(motion.skeleton.offsets)
+        normalised = representation.encode(motion)
+        lowest = motion.positions[:, list(motion.skeleton.feet), 1].min(1)
+        height = normalised[:, 1] * representation.std[1] + representation.mean[1]
+        np.testing.assert_allclose(height.numpy(), lowest, atol=1e-5)
+        again = representation.decode(normalised, motion.skeleton)
+        np.testing.assert_allclose(again.positions, motion.positions, atol=1e-5)
+        positions = representation.normalised_positions(normalised[None], offsets[None])
+        np.testing.assert_allclose(positions[0].numpy(), motion.positions, atol=1e-5)
+        # another pose of the legs at the same vertical feature: the foot stays at its height, the root moves
+        bent = normalised.clone()
+        bent[:, 3 + 6 * motion.skeleton.parents.index(0) :] += 0.5
+        moved = representation.decode(bent, motion.skeleton)
+        np.testing.assert_allclose(moved.positions[:, list(motion.skeleton.feet), 1].min(1), lowest, atol=1e-5)
+        assert np.abs(moved.root[:, 1] - motion.root[:, 1]).max() > 0.01
 
 
 def test_normalised_training_features_have_zero_mean_and_at_most_unit_deviation(
     representation: MotionRepresentation, store: MotionStore
 ) -> None:
-    rows = [torch.from_numpy(to_common_frame(store.frames(int(clip), 0, 32))) for clip in store.select("train")]
-    features = representation.normalise(torch.cat(rows))
+    rows = [
+        representation.normalise(
+            torch.from_numpy(to_common_frame(store.frames(int(clip), 0, 32))),
+            torch.tensor(store.skeleton(int(clip)).offsets),
+        )
+        for clip in store.select("train")
+    ]
+    features = torch.cat(rows)
     torch.testing.assert_close(features.mean(0), torch.zeros(111), atol=1e-4, rtol=0)
     deviation = features.std(0, correction=0)
     moving = representation.std > MIN_STD * 1.001

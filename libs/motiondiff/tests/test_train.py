@@ -24,8 +24,9 @@ from motiondiff.models.conditioning import NULL, Conditions
 from motiondiff.models.denoiser import MotionDenoiser
 from motiondiff.models.representation import MotionRepresentation
 from motiondiff.models.spectrum import BANDS
-from motiondiff.training.diffusion import fit_representation, train, training_spectrum
+from motiondiff.training.diffusion import train
 from motiondiff.training.diffusion_loss import DiffusionLoss, batch_conditions, make_noise_schedule
+from motiondiff.training.statistics import fit_representation, training_spectrum
 
 ConfigMaker = Callable[..., MotionDiffConfig]
 WEIGHTS = Path("model", "denoiser", "diffusion_pytorch_model.safetensors")
@@ -55,7 +56,7 @@ def test_the_loss_falls(
         train={"max_steps": 60, "batch_size": 16},
         model={"dropout": 0.0, "width": 32, "feedforward": 64, "preconditioning": preconditioning},
         # simulated runners at 10 fps take large steps: the velocity's loss would drown the others in so short a run
-        diffusion={"weight_velocity": 0.0, "weight_contact": 0.0, **losses},
+        diffusion={"weight_velocity": 0.0, "weight_contact": 0.0, "weight_feet": 0.0, **losses},
     )
     result = train(None, store_path, out=tmp_path / "run", config=config)
     records = RunFolder(tmp_path / "run").read_metrics()
@@ -79,7 +80,7 @@ def test_run_folder_content(run_path: Path, store: MotionStore) -> None:
     assert [record["step"] for record in records if "loss" in record] == [1, 2, 3, 4]
     for record in records:
         if "loss" in record:
-            weighted = sum(record[name] for name in ("simple", "positions", "root", "velocity", "contact"))
+            weighted = sum(record[name] for name in ("simple", "positions", "root", "velocity", "contact", "feet"))
             assert record["loss"] == pytest.approx(weighted, rel=1e-5)
     assert any("validation" in key for record in records for key in record)
     card = (run_path / "model" / "README.md").read_text()
@@ -252,7 +253,7 @@ def test_a_perfect_denoiser_has_no_loss_but_feet_that_stand(
     store: MotionStore, representation: MotionRepresentation
 ) -> None:
     step, batch = a_step(store, representation)
-    model = Recorder(representation.normalise(batch["features"]) * batch["mask"][..., None])
+    model = Recorder(representation.normalise(batch["features"], batch["offsets"]) * batch["mask"][..., None])
     terms = step(model, batch, random())
     assert terms["simple"] == terms["positions"] == terms["root"] == terms["velocity"] == 0
     # what is left are steps of feet that count as standing, below 0.25 m/s: 2.5 cm or 1.25 units a frame at most
@@ -269,7 +270,7 @@ def test_errors_weigh_by_the_noise_of_their_clip(store: MotionStore, representat
         terms[gamma] = step(model, batch, random())
     # a gamma below the least weight: every clip has the same
     assert terms[1e-4]["positions"].item() == pytest.approx(1e-4 * terms[0.0]["positions"].item(), rel=1e-4)
-    clean = representation.normalise(batch["features"]) * batch["mask"][..., None]
+    clean = representation.normalise(batch["features"], batch["offsets"]) * batch["mask"][..., None]
     per_clip = ((clean**2).mean(-1).sum(1)) / batch["mask"].sum(1)
     cumulative = step.schedule.alphas_cumprod[model.given[1]]
     weights = (cumulative / (1 - cumulative)).clamp(0.5, 5)
@@ -295,7 +296,7 @@ def test_the_loss_on_features_is_in_units_of_the_spectrum(
     draws = StepRandom(0, 0, 0, rows=slice(0, 160), total=160)
     # without a trained network: the Wiener filter of these windows, whose error is 1
     assert step(denoiser, batch, draws)["simple"].item() == pytest.approx(1, abs=0.2)
-    perfect = Recorder(representation.normalise(batch["features"]) * batch["mask"][..., None])
+    perfect = Recorder(representation.normalise(batch["features"], batch["offsets"]) * batch["mask"][..., None])
     assert step(perfect, batch, StepRandom(0, 0, 0, rows=slice(0, 160), total=160))["simple"] == 0
 
 
@@ -307,8 +308,15 @@ def test_spectra_of_the_other_preconditionings(store: MotionStore, representatio
     assert torch.equal(shared, of_actions[:1].expand_as(shared))
     # one deviation of a feature for all frequencies: that of its values
     assert torch.equal(edm[:, 1:], edm[:1, 1:2].expand_as(edm[:, 1:]))
-    frames = torch.cat([representation.normalise(torch.from_numpy(to_common_frame(store.frames(int(clip), 0, 32))))
-                        for clip in clips])  # fmt: skip
+    frames = torch.cat(
+        [
+            representation.normalise(
+                torch.from_numpy(to_common_frame(store.frames(int(clip), 0, 32))),
+                torch.tensor(store.skeleton(int(clip)).offsets),
+            )
+            for clip in clips
+        ]
+    )
     torch.testing.assert_close(edm[0, 1, :3], frames.square().mean(0).sqrt()[:3], rtol=0.2, atol=0.05)
     assert (edm[0, 0] <= edm[0, 1]).all()
 
@@ -341,7 +349,7 @@ def test_noise_and_dropped_conditions(store: MotionStore, representation: Motion
     step, batch = a_step(
         store, representation, action_dropout=0.5, style_dropout=1.0, shape_dropout=0.0, joint_dropout=0.0
     )
-    clean = representation.normalise(batch["features"]) * batch["mask"][..., None]
+    clean = representation.normalise(batch["features"], batch["offsets"]) * batch["mask"][..., None]
     model = Recorder(clean)
     seen = []
     for number in range(20):
@@ -369,8 +377,10 @@ def test_weights_of_the_terms(store: MotionStore, representation: MotionRepresen
         "weight_root": 3.0,
         "weight_velocity": 0.5,
         "weight_contact": 0.25,
+        "weight_feet": 0.75,
     }
     step, batch = a_step(store, representation, **weights)
     terms = step(Recorder(torch.zeros_like(batch["features"])), batch, random())
     expected = 2 * terms["simple"] + 3 * terms["root"] + 0.5 * terms["velocity"] + 0.25 * terms["contact"]
+    expected += 0.75 * terms["feet"]
     assert terms["loss"].item() == pytest.approx(expected.item(), rel=1e-6)

@@ -35,6 +35,11 @@ class DataConfig(Config):
     stature_range: float = option(
         0.05, "largest random scaling of bodies, 1 +- this, and of the shape condition", ge=0, lt=1
     )
+    height: str = option(
+        "root",
+        "vertical feature: height of the root; feet: height of the lowest foot, from which the root's follows",
+        choices=("root", "feet"),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -124,6 +129,7 @@ class DiffusionConfig(Config):
     weight_root: float = option(1.0, "weight of the loss on the root's place", ge=0)
     weight_velocity: float = option(1.0, "weight of the loss on joint velocities", ge=0)
     weight_contact: float = option(1.0, "weight of the loss on feet that should stand", ge=0)
+    weight_feet: float = option(1.0, "weight of the loss on the place of the feet in the world", ge=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,7 +251,11 @@ class SamplerConfig(Config):
         None, "diffusion sampler (default dpmsolver++; of a distilled run lcm)", choices=tuple(SCHEDULERS)
     )
     guidance: float | None = option(
-        None, "classifier-free guidance, 1 = none (default 2.5; of a distilled run 1)", ge=0, lt=1000
+        None,
+        "classifier-free guidance, 1 = none (default 2.5, or the run's by action after motiondiff calibrate; of a "
+        "distilled run 1)",
+        ge=0,
+        lt=1000,
     )
     seed: int = option(0, "random seed of the motions", ge=0)
     device: str = option("cpu", "torch device of the generator")

@@ -132,8 +132,23 @@ def set_timesteps(scheduler: Any, steps: int, device: torch.device | str, *, sha
         Index of the first timestep to denoise at.
 
     Raises:
-        ValueError: the scheduler has fewer steps.
+        InputError: the scheduler has fewer steps, or visits a timestep twice.
     """
+    try:
+        begin = _set_timesteps(scheduler, steps, device, share)
+    except ValueError as error:  # LCM's has fewer steps than were trained
+        raise InputError(f"{steps} denoising steps: {str(error).splitlines()[0]}") from error
+    distinct = len(scheduler.timesteps.unique())
+    # a scheduler of order 1 that visits a timestep twice (the rounding of DPM-Solver's) divides by zero there
+    if scheduler.order == 1 and distinct < len(scheduler.timesteps):
+        raise InputError(
+            f"{steps} denoising steps: {type(scheduler).__name__} has {distinct} that differ: take fewer, or another "
+            "scheduler"
+        )
+    return begin
+
+
+def _set_timesteps(scheduler: Any, steps: int, device: torch.device | str, share: float) -> int:
     settings = scheduler.config
     solver = type(scheduler).__name__.startswith("DPMSolver") and settings.get("algorithm_type") == "dpmsolver++"
     if solver and not settings.get("use_lu_lambdas"):

@@ -74,9 +74,8 @@ def unused_keys(config: TrialConfig) -> dict[str, str]:
     elif config.model.preconditioning == "none":
         unused |= dict.fromkeys(("model.gates", "diffusion.spectral_exponent"), "model.preconditioning=none")
     if config.diffusion.losses == "mdm":
-        unused |= dict.fromkeys(
-            ("diffusion.min_snr_gamma", "diffusion.min_snr_floor", "diffusion.weight_root"), "diffusion.losses=mdm"
-        )
+        names = ("min_snr_gamma", "min_snr_floor", "weight_root", "weight_feet")
+        unused |= {f"diffusion.{name}": "diffusion.losses=mdm" for name in names}
     elif not config.diffusion.min_snr_gamma:
         unused |= {"diffusion.min_snr_floor": "diffusion.min_snr_gamma=0"}
     return unused

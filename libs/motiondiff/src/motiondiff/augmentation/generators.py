@@ -24,7 +24,7 @@ from motiondiff.export.npz import write_npz
 from motiondiff.pipelines.actor import FOLDER as ACTOR_FOLDER
 from motiondiff.pipelines.actor import ActorGenerator
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
-from motiondiff.pipelines.sampling import GUIDANCE, STEPS, clip_generator, load_pipeline, move_to, resolve, sample_style
+from motiondiff.pipelines.sampling import STEPS, clip_generator, load_pipeline, move_to, resolve, sample_style
 from motiondiff.skeleton.mirror import mirror, mirror_labels
 from motiondiff.skeleton.motion import Motion
 from motiondiff.skeleton.skeleton import Skeleton
@@ -93,7 +93,7 @@ class DiffusionGenerator:
                 actions=[requests[row] for row in rows],
                 styles=[sample_style(self.styles, seed, numbers[row]) for row in rows],
                 num_inference_steps=self.config.steps or STEPS,
-                guidance_scale=GUIDANCE if self.config.guidance is None else self.config.guidance,
+                guidance_scale=self.config.guidance,
                 init_motions=varied,
                 noise_strength=self.config.noise_strength,
                 generator=[clip_generator(seed, numbers[row]) for row in rows],

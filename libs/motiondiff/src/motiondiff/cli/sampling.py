@@ -12,7 +12,7 @@ from motiondiff.cli.options import SAMPLER, add_options, as_options, given
 from motiondiff.export import FORMATS
 from motiondiff.pipelines.editing import EditOptions, edit, parse_ranges
 from motiondiff.pipelines.long_motion import ComposeOptions, compose
-from motiondiff.pipelines.sampling import SampleOptions, parse_formats, sample
+from motiondiff.pipelines.sampling import SampleOptions, guidance_text, parse_formats, sample
 
 _SAMPLE = (
     "text_weights", "count", "per_action", "unconditional", "style", "mix_styles", "shape", "seconds", *SAMPLER,
@@ -49,8 +49,8 @@ def _sample(args: argparse.Namespace) -> Mapping[str, Any]:
 
 def _render_samples(result: Mapping[str, Any]) -> str:
     lines = [
-        f"{result['motions']} motions, {result['scheduler']} {result['steps']} steps, guidance {result['guidance']:g}, "
-        f"seed {result['seed']}, {result['denoising_seconds']} s"
+        f"{result['motions']} motions, {result['scheduler']} {result['steps']} steps, "
+        f"guidance {guidance_text(result['guidance'])}, seed {result['seed']}, {result['denoising_seconds']} s"
         + (" (model trained on simulated motions)" if result["simulated_training_data"] else "")
     ]
     lines += [f"  {path}" for row in result["samples"] for path in row["files"].values()]

@@ -21,7 +21,7 @@ from motiondiff.evaluation.physics import MEANING as PHYSICS
 from motiondiff.evaluation.stance import MEANING as STANCE
 from motiondiff.evaluation.text_to_motion.metrics import MEANING as TEXT_MEANING
 from motiondiff.export.images.render import write_contact_sheet
-from motiondiff.pipelines.sampling import slug
+from motiondiff.pipelines.sampling import guidance_text, slug
 from motiondiff.skeleton.motion import Motion
 
 SAMPLES = 3
@@ -60,7 +60,7 @@ def write_report(
     settings = result["settings"]
     subtitle = (
         f"{result['counts']['generated']} motions from each of {settings['seeds']} seeds; {settings['scheduler']}, "
-        f"{settings['steps']} steps, guidance {settings['guidance']:g}"
+        f"{settings['steps']} steps, guidance {guidance_text(settings['guidance'])}"
     )
     if result["simulated"]:
         subtitle = f"simulated motions, not recordings of people: {subtitle}"

@@ -52,9 +52,10 @@ def motion_losses(
 
     Returns:
         ``simple`` on normalised features; ``positions`` on joints relative to the root by forward kinematics and
-        ``root`` on the root's place, both in `POSE_UNIT`; ``velocity`` on joint velocities and ``contact`` on the
-        predicted velocity of feet that stand in the real motion (slower than `CONTACT_SPEED`, no higher than
-        `CONTACT_HEIGHT` above their lowest place), both in `SPEED_UNIT`.
+        ``root`` and ``feet`` on their place in the world, all in `POSE_UNIT`; ``velocity`` on joint velocities and
+        ``contact`` on the predicted velocity of feet that stand in the real motion (slower than `CONTACT_SPEED`, no
+        higher than `CONTACT_HEIGHT` above their lowest place), both in `SPEED_UNIT`. ``feet`` holds root and legs
+        together: with errors of each alone, a body that crouches hangs in the air.
     """
     predicted, target = predicted.float(), target.float()
     predicted_positions = _positions(predicted, mask, offsets, representation)
@@ -78,8 +79,10 @@ def motion_losses(
         stands = standing_feet(target_positions, mask, representation)
         slides = ((predicted_velocity.index_select(2, feet) / SPEED_UNIT) ** 2).mean(-1) * stands
         terms["contact"] = masked_mean(slides, step_mask, weights)
+        feet_error = (predicted_positions - target_positions).index_select(2, feet)
+        terms["feet"] = masked_mean((feet_error / POSE_UNIT) ** 2, mask, weights)
     else:
-        terms["contact"] = torch.zeros_like(terms["simple"])
+        terms["contact"] = terms["feet"] = torch.zeros_like(terms["simple"])
     return terms
 
 
@@ -113,9 +116,9 @@ def mdm_losses(
         features and axes are means here, as over frames.
     """
     predicted, target = predicted.float(), target.float()
-    positions = representation.positions(representation.denormalise(predicted), offsets)
+    positions = representation.normalised_positions(predicted, offsets)
     with torch.no_grad():
-        target_positions = representation.positions(representation.denormalise(target), offsets)
+        target_positions = representation.normalised_positions(target, offsets)
     step_mask = mask[:, 1:] & mask[:, :-1]
     terms = {
         "simple": masked_mean((predicted - target) ** 2, mask),
@@ -137,11 +140,10 @@ def _positions(
     representation: MotionRepresentation,
 ) -> Float[Tensor, "B T J 3"]:
     """World positions, m; on a CPU those of padding are 0: of clips of mixed lengths a third is padding."""
-    features = representation.denormalise(normalised)
-    if features.device.type != "cpu":
-        return representation.positions(features, offsets)
+    if normalised.device.type != "cpu":
+        return representation.normalised_positions(normalised, offsets)
     clip, frame = mask.nonzero(as_tuple=True)
-    of_frames = representation.positions(features[clip, frame][:, None], offsets[clip])[:, 0]
+    of_frames = representation.normalised_positions(normalised[clip, frame][:, None], offsets[clip])[:, 0]
     return of_frames.new_zeros(*mask.shape, *of_frames.shape[1:]).index_put((clip, frame), of_frames)
 
 

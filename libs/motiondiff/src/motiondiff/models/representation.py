@@ -9,12 +9,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from icube_common.data.skeleton_roles import ancestors
 from motiondiff.skeleton.kinematics import matrix_to_rotation_6d, positions_from_6d, rotation_6d_to_matrix
 from motiondiff.skeleton.motion import Motion
 from motiondiff.skeleton.skeleton import Skeleton
@@ -29,8 +31,16 @@ SHAPE_UNIT = 0.05
 ANY_ACTION = ""
 
 
+HEIGHTS = ("root", "feet")
+"""Vertical features."""
+
+
 class MotionRepresentation(ModelMixin, ConfigMixin):
     """Normalised per-frame features: absolute root translation and 6D rotations.
+
+    With ``height="feet"`` the vertical feature is the height of the lowest foot, and that of the root follows from it
+    and the pose: root and legs of a body that crouches then cannot disagree, which otherwise makes it
+    hang in the air or sink.
 
     The part of a pipeline that holds the body: topology, mean rest offsets, and mean and standard deviation of the
     features, all from training clips only.
@@ -43,6 +53,8 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
         action_frames: action -> rising quantiles of its training clips' lengths in frames, to draw lengths from; under
             `ANY_ACTION` where the training clips name no action.
         simulated: whether the training data were simulated.
+        guidance: action -> scale of classifier-free guidance (`motiondiff.training.guidance`).
+        height: the vertical feature, one of `HEIGHTS`; ``root`` where no foot is known.
         format_version: of the saved model.
     """
 
@@ -58,11 +70,19 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
         action_frames: dict[str, list[int]] | None = None,
         simulated: bool = False,
         format_version: int | None = None,
+        height: str = "root",
+        guidance: dict[str, float] | None = None,
     ) -> None:
         super().__init__()
         joints = len(joint_names)
         self.parents = tuple(parents)
         self.feet = tuple(feet)
+        # joints from the root to the feet, by which the height of the feet above it is computed
+        legs = sorted({0, *(joint for foot in self.feet for joint in (foot, *ancestors(parents, foot)))})
+        self.leg_parents = tuple(legs.index(parents[joint]) if joint else -1 for joint in legs)
+        self.register_buffer("legs", torch.tensor(legs, dtype=torch.long), persistent=False)
+        ends = [legs.index(foot) for foot in self.feet]
+        self.register_buffer("leg_ends", torch.tensor(ends, dtype=torch.long), persistent=False)
         self.register_buffer("feet_index", torch.tensor(self.feet, dtype=torch.long), persistent=False)
         self.register_buffer("mean", torch.zeros(3 + 6 * joints))
         self.register_buffer("std", torch.ones(3 + 6 * joints))
@@ -74,26 +94,52 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
         return Skeleton(tuple(self.config.joint_names), self.parents, self.offsets.cpu().numpy())
 
     @property
+    def from_feet(self) -> bool:
+        """Whether the vertical feature is the height of the lowest foot."""
+        return self.config.height == "feet" and bool(self.feet)
+
+    @property
     def feature_size(self) -> int:
         """D."""
         return len(self.mean)
 
-    def set_statistics(self, mean: Tensor, std: Tensor, offsets: Tensor) -> None:
-        """Fix mean (D,), standard deviation (D,) and mean rest offsets (J, 3) of the training clips."""
+    def set_statistics(self, mean: Tensor, std: Tensor, offsets: Tensor | None = None) -> None:
+        """Fix mean (D,), standard deviation (D,) and, where given, mean rest offsets (J, 3) of the training clips."""
         self.mean.copy_(mean)
         self.std.copy_(std.clamp(min=MIN_STD))
         # turning a body to another heading must not change how its path is scaled
         self.std[[0, 2]] = self.std[[0, 2]].mean()
         self.std[:3] /= ROOT_SCALE
-        self.offsets.copy_(offsets)
+        if offsets is not None:
+            self.offsets.copy_(offsets)
 
-    def normalise(self, features: Float[Tensor, "*B T D"]) -> Float[Tensor, "*B T D"]:
-        """Metres and rotation columns to zero mean and unit standard deviation."""
-        return (features - self.mean) / self.std
+    def normalise(self, features: Float[Tensor, "*B T D"], offsets: Float[Tensor, "*B J 3"]) -> Float[Tensor, "*B T D"]:
+        """Metres and rotation columns to zero mean and unit standard deviation.
 
-    def denormalise(self, normalised: Float[Tensor, "*B T D"]) -> Float[Tensor, "*B T D"]:
+        Args:
+            features: root translation and 6D rotations.
+            offsets: rest offsets of each body, metres.
+        """
+        return (self.with_height(features, offsets) - self.mean) / self.std
+
+    def denormalise(
+        self, normalised: Float[Tensor, "*B T D"], offsets: Float[Tensor, "*B J 3"]
+    ) -> Float[Tensor, "*B T D"]:
         """The inverse of `normalise`."""
-        return normalised * self.std + self.mean
+        return self.with_height(normalised * self.std + self.mean, offsets, inverse=True)
+
+    def with_height(
+        self, features: Float[Tensor, "*B T D"], offsets: Float[Tensor, "*B J 3"], *, inverse: bool = False
+    ) -> Float[Tensor, "*B T D"]:
+        """Features with the vertical one of ``height`` in place of the root's height, metres, or the inverse."""
+        if not self.from_feet:
+            return features
+        six = rearrange(features[..., 3:], "... (joints six) -> ... joints six", six=6).index_select(-2, self.legs)
+        legs = offsets.index_select(-2, self.legs)[..., None, :, :]
+        positions = positions_from_6d(torch.zeros_like(features[..., :3]), six, legs, self.leg_parents)
+        lowest = positions.index_select(-2, self.leg_ends)[..., 1].amin(-1)
+        height = features[..., 1] - lowest if inverse else features[..., 1] + lowest
+        return torch.cat([features[..., :1], height[..., None], features[..., 2:]], dim=-1)
 
     def split(self, features: Float[Tensor, "*B T D"]) -> tuple[Float[Tensor, "*B T 3"], Float[Tensor, "*B T J 3 3"]]:
         """Unnormalised features to root translation (m) and proper rotation matrices."""
@@ -105,6 +151,17 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
         six = rearrange(features[..., 3:], "b t (joints six) -> b t joints six", six=6)
         return positions_from_6d(features[..., :3], six, offsets[:, None], self.parents)
 
+    def normalised_positions(
+        self, normalised: Float[Tensor, "B T D"], offsets: Float[Tensor, "B J 3"]
+    ) -> Float[Tensor, "B T J 3"]:
+        """`positions` of normalised features; the kinematics give the height of the root as well."""
+        features = normalised * self.std + self.mean
+        positions = self.positions(features, offsets)
+        if not self.from_feet:
+            return positions
+        lowest = positions.index_select(-2, self.feet_index)[..., 1].amin(-1)
+        return positions + F.pad((features[..., 1] - lowest)[..., None, None], (1, 1))
+
     def shape_condition(self, offsets: Float[Tensor, "B J 3"]) -> Float[Tensor, "B J"]:
         """Bone lengths relative to the mean training body, in units of `SHAPE_UNIT`."""
         return (offsets.norm(dim=-1) - self.offsets.norm(dim=-1)) / SHAPE_UNIT
@@ -113,7 +170,7 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
         """Normalised features of a motion in the common frame."""
         rotations = matrix_to_rotation_6d(torch.from_numpy(motion.rotations))
         features = torch.cat([torch.from_numpy(motion.root), rearrange(rotations, "t j six -> t (j six)")], dim=-1)
-        return self.normalise(features.to(self.mean))
+        return self.normalise(features.to(self.mean), torch.tensor(motion.skeleton.offsets).to(self.mean))
 
     def decode(
         self,
@@ -125,7 +182,8 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
         text: str | None = None,
     ) -> Motion:
         """Normalised features back to a motion on the given body."""
-        root, rotations = self.split(self.denormalise(normalised.float()))
+        offsets = torch.tensor(skeleton.offsets, device=normalised.device)
+        root, rotations = self.split(self.denormalise(normalised.float(), offsets))
         return Motion(
             root=root.cpu().numpy(),
             rotations=rotations.cpu().numpy(),

@@ -5,7 +5,7 @@ Shapes: B motions, R rows of each in the denoiser, T frames, D features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -33,7 +33,7 @@ class Guidance:
     """
 
     conditions: Conditions
-    scales: tuple[float, ...]
+    scales: tuple[float | Float[Tensor, "B 1 1"], ...]
 
     @property
     def rows(self) -> int:
@@ -49,7 +49,7 @@ class Guidance:
         return result
 
 
-def make_guidance(conditions: Conditions, scale: float | Mapping[str, float]) -> Guidance:
+def make_guidance(conditions: Conditions, scale: float | Sequence[float] | Mapping[str, float]) -> Guidance:
     """Guidance of a batch.
 
     Ho and Salimans, "Classifier-Free Diffusion Guidance", 2022, eq. 6, for one scale; Brooks et al., "InstructPix2Pix",
@@ -57,21 +57,23 @@ def make_guidance(conditions: Conditions, scale: float | Mapping[str, float]) ->
 
     Args:
         conditions: of the motions.
-        scale: of all conditions, or by name (`GUIDED_CONDITIONS`), 1 where it is not named; 1 is no guidance.
+        scale: of all conditions, the same for all motions or one for each, or by name (`GUIDED_CONDITIONS`), 1 where
+            it is not named; 1 is no guidance.
 
     Raises:
-        InputError: an unknown name, or a scale that is no number or below 0.
+        InputError: an unknown name, a scale that is no number or below 0, or not one for each motion.
     """
     if isinstance(scale, Mapping):
         for name in scale:
             if name not in GUIDED_CONDITIONS:
                 raise unknown("condition of guidance_scale", name, GUIDED_CONDITIONS)
         scales = {name: float(scale.get(name, 1.0)) for name in GUIDED_CONDITIONS}
+    elif isinstance(scale, Sequence):
+        return _guidance_by_motion(conditions, [float(value) for value in scale])
     else:
         scales = dict.fromkeys(GUIDED_CONDITIONS, float(scale))
     for name, value in scales.items():
-        if not value >= 0:
-            raise InputError(f"guidance_scale {value:g} of {name}: must be at least 0")
+        _check_scale(value, name)
     if all(value == 1.0 for value in scales.values()):
         return Guidance(conditions, ())
     rows, steps = [conditions.without_semantics()], []
@@ -82,3 +84,20 @@ def make_guidance(conditions: Conditions, scale: float | Mapping[str, float]) ->
         rows.append(conditions.drop(**dict.fromkeys(dropped, every)))
         steps.append(value)
     return Guidance(Conditions.cat(rows), tuple(steps))
+
+
+def _guidance_by_motion(conditions: Conditions, scales: Sequence[float]) -> Guidance:
+    count = len(conditions.has_shape)
+    if len(scales) != count:
+        raise InputError(f"guidance_scale: {len(scales)} scales for {count} motions")
+    for number, value in enumerate(scales):
+        _check_scale(value, f"motion {number}")
+    if len(set(scales)) == 1:
+        return make_guidance(conditions, scales[0])
+    rows = Conditions.cat([conditions.without_semantics(), conditions])
+    return Guidance(rows, (torch.tensor(scales, device=conditions.has_shape.device)[:, None, None],))
+
+
+def _check_scale(value: float, where: str) -> None:
+    if not value >= 0:
+        raise InputError(f"guidance_scale {value:g} of {where}: must be at least 0")

@@ -97,7 +97,7 @@ class LongMotionSampler:
         pipeline: a trained model.
         skeleton: the body.
         steps: denoising steps.
-        guidance: classifier-free guidance scale.
+        guidance: classifier-free guidance scale; None: the model's, by action.
         seed: the same seed gives the same motion.
         overlap: frames of a transition.
         limits: of each segment, the largest joint speed (m/s) of the transition to it; None takes the first candidate.
@@ -109,7 +109,7 @@ class LongMotionSampler:
         skeleton: Skeleton,
         *,
         steps: int,
-        guidance: float,
+        guidance: float | None,
         seed: int,
         overlap: int,
         limits: Sequence[float | None],
@@ -136,7 +136,7 @@ class LongMotionSampler:
             tail = motion.cut(len(motion) - min(self.overlap, len(motion)), len(motion))
             conditioned = np.zeros((len(tail) + segment.frames, len(self.skeleton)), dtype=bool)
             conditioned[: len(tail)] = True
-            candidates = self._inpaint(tail, conditioned, part.action, part.style, guidance=self.guidance)
+            candidates = self._inpaint(tail, conditioned, part.action, part.style, guidance=self._guidance(part))
             near = slice(len(tail) - 1, len(tail) + self.overlap)
             motion = _join(motion, self._choose(candidates, near, limit).cut(len(tail), len(conditioned)))
         assert motion is not None
@@ -162,7 +162,9 @@ class LongMotionSampler:
             if conditioned.all():
                 break
             near = slice(max(0, start - first - half - 1), start - first + half + 1)
-            candidates = self._inpaint(window, conditioned, part.action, part.style, guidance=min(1.0, self.guidance))
+            candidates = self._inpaint(
+                window, conditioned, part.action, part.style, guidance=min(1.0, self._guidance(part))
+            )
             chosen = self._choose([*candidates, window], near, limit)
             pieces = [motion.cut(0, first)] if first else []
             pieces += [chosen] + ([motion.cut(stop, len(motion))] if stop < len(motion) else [])
@@ -178,11 +180,14 @@ class LongMotionSampler:
             shapes=[self.skeleton],
             num_frames=[frames],
             num_inference_steps=self.steps,
-            guidance_scale=self.guidance,
+            guidance_scale=self._guidance(part),
             generator=self._generators(1),
             return_dict=False,
         )
         return made[0]
+
+    def _guidance(self, part: TimelineEntry) -> float:
+        return self.pipeline.guidance_of([part.action])[0] if self.guidance is None else self.guidance
 
     def _inpaint(
         self, prior: Motion, conditioned: Any, action: str | None, style: str | None, *, guidance: float
@@ -304,7 +309,7 @@ def compose(
     options = options or ComposeOptions()
     plan_file = load_timeline(timeline)
     settings = resolve(run, options)
-    assert settings.steps is not None and settings.guidance is not None
+    assert settings.steps is not None
     pipeline = load_pipeline(run, settings.scheduler)
     move_to(pipeline, options.device)
     _check_labels(plan_file, pipeline, timeline)

@@ -29,7 +29,7 @@ from motiondiff.models.inpainting import FADE_SECONDS, InpaintingCondition, inpa
 from motiondiff.models.representation import MotionRepresentation
 from motiondiff.models.text_encoder import TextEncoder, check_same_encoder, load_saved_encoder
 from motiondiff.pipelines.guidance import GUIDED_SHARE, Guidance, make_guidance
-from motiondiff.pipelines.sampling import check_model_format, model_folder
+from motiondiff.pipelines.sampling import GUIDANCE, check_model_format, model_folder
 from motiondiff.schedulers import check_scheduler, set_timesteps
 from motiondiff.skeleton.motion import Motion, canonicalise
 from motiondiff.skeleton.skeleton import Skeleton
@@ -132,9 +132,8 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         """
         self._check_takes_text()
         if self._text_encoder is None:
-            self._text_encoder = load_saved_encoder(
-                self.denoiser.config.text_encoder or {}, device=self.denoiser.device
-            )
+            facts = self.denoiser.config.text_encoder or {}
+            self._text_encoder = load_saved_encoder(facts, device=self.denoiser.device)
         return self._text_encoder
 
     def _check_takes_text(self) -> None:
@@ -150,7 +149,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         num_motions: int | None = None,
         num_frames: int | Sequence[int] | None = None,
         num_inference_steps: int = 20,
-        guidance_scale: float | Mapping[str, float] = 2.5,
+        guidance_scale: float | Sequence[float] | Mapping[str, float] | None = None,
         inpainting: InpaintingCondition | None = None,
         use_inpainting_input: bool = True,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
@@ -171,8 +170,8 @@ class MotionDiffusionPipeline(DiffusionPipeline):
                 or of the action whose captions are nearest to the text.
             num_inference_steps: denoising steps.
             guidance_scale: classifier-free guidance (`motiondiff.pipelines.guidance.make_guidance`), of all conditions
-                or by name: ``{"action": 2.5, "style": 1.5}``; 1 is no guidance and sends half as many rows through the
-                denoiser. In the last tenth of the steps there is none.
+                or by name: ``{"action": 2.5, "style": 1.5}``, or one for each motion; 1 is none and sends half as many
+                rows through the denoiser; None: `guidance_of`. In the last tenth of the steps there is none.
             inpainting: conditioned parts, in normalised features of the common frame and as many frames as the longest
                 motion has. At every step the predicted clean motion is made exact there, and the correction is spread
                 over the frames between (`motiondiff.models.inpainting.spread_correction`), so that the scheduler adds
@@ -211,6 +210,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         conditions = self.conditions(actions, styles, skeletons, texts)
         lengths = self._lengths(num_frames, self._likely_actions(actions, conditions), generator)
         conditions = conditions.to(device)
+        guidance_scale = self.guidance_of(actions) if guidance_scale is None else guidance_scale
         guidance, plain = make_guidance(conditions, guidance_scale), Guidance(conditions, ())
 
         # Noise is drawn for the longest motion that can be, whatever the lengths: what a generator gives a clip then
@@ -222,24 +222,15 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         latents = randn_tensor(shape, generator=generators, device=device, dtype=torch.float32)
         mask = torch.arange(longest, device=device) < torch.tensor(lengths, device=device)[:, None]
         inputs: dict[str, Tensor] = {}
+        fade = max(1, round(FADE_SECONDS * self.representation.config.fps))
         if inpainting is not None:
             inpainting = self._check_inpainting(inpainting, (batch, longest, self.denoiser.config.feature_size))
             if use_inpainting_input and self.denoiser.config.inpainting_input:
                 conditioned = inpainting_input(inpainting.values, inpainting.mask, self.representation.config.fps)
                 inputs["inpainting"] = conditioned.to(dtype)
 
-        try:
-            share = 1.0 if init_motions is None else noise_strength
-            begin = set_timesteps(self.scheduler, num_inference_steps, device, share=share)
-        except ValueError as error:  # LCM's has fewer steps than were trained
-            raise InputError(f"{num_inference_steps} denoising steps: {str(error).splitlines()[0]}") from error
-        distinct = len(self.scheduler.timesteps.unique())
-        # a scheduler of order 1 that visits a timestep twice (the rounding of DPM-Solver's) divides by zero there
-        if self.scheduler.order == 1 and distinct < len(self.scheduler.timesteps):
-            raise InputError(
-                f"{num_inference_steps} denoising steps: {type(self.scheduler).__name__} has {distinct} that differ: "
-                "take fewer, or another scheduler"
-            )
+        share = 1.0 if init_motions is None else noise_strength
+        begin = set_timesteps(self.scheduler, num_inference_steps, device, share=share)
         if init_motions is None:
             latents = latents * self.scheduler.init_noise_sigma
         else:
@@ -260,7 +251,6 @@ class MotionDiffusionPipeline(DiffusionPipeline):
                 ).float()
                 predicted = guide.combine(predicted)
                 if inpainting is not None:
-                    fade = max(1, round(FADE_SECONDS * self.representation.config.fps))
                     predicted = spread_correction(predicted, inpainting.values, inpainting.mask, fade=fade)
                 clean = torch.zeros_like(latents)
                 clean[:, :longest] = predicted * mask[..., None]
@@ -277,6 +267,11 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         ]
         self.maybe_free_model_hooks()
         return MotionPipelineOutput(motions=motions) if return_dict else (motions,)
+
+    def guidance_of(self, actions: Sequence[str | None]) -> list[float]:
+        """The model's scale of guidance for each motion: that of its action, else `GUIDANCE`."""
+        scales: Mapping[str | None, float] = self.representation.config.guidance or {}
+        return [scales.get(action, GUIDANCE) for action in actions]
 
     def _noised(self, motions: Sequence[Motion], noise: Tensor, begin: int) -> Tensor:
         """Motions with the noise of step ``begin``, from which the scheduler will go on: (B, longest, D)."""

@@ -36,6 +36,7 @@ MODEL_FORMAT = 3
 """Format of saved models; 1: before the names of the field; 2: before the spectral preconditioning."""
 SCHEDULER = "dpmsolver++"
 GUIDANCE = 2.5
+"""Scale of guidance of a model without scales by action."""
 STYLE_STREAM = 1
 """Styles are drawn from random numbers of their own: the noise of a motion is the same with and without."""
 MAX_STEM = 60
@@ -126,13 +127,18 @@ def resolve(
     *,
     steps: int = STEPS,
     scheduler: str = SCHEDULER,
-    guidance: float = GUIDANCE,
+    guidance: float | None = None,
 ) -> Options:
     """Options with steps, scheduler and guidance filled in: the given defaults, or, of a distilled run, 4 steps of LCM.
+
+    Without a default guidance it is that of the run, by action, and stays None, else `GUIDANCE`.
 
     Raises:
         InputError: no trained model is there; guidance for a distilled run, which has it folded in.
     """
+    folder = model_folder(run)
+    if guidance is None and not read_json(folder / "representation" / "config.json").get("guidance"):
+        guidance = GUIDANCE
     if is_distilled(run):
         steps, scheduler, guidance = 4, "lcm", 1.0
         if options.guidance not in (None, 1.0):
@@ -145,6 +151,11 @@ def resolve(
         scheduler=scheduler if options.scheduler is None else options.scheduler,
         guidance=guidance if options.guidance is None else options.guidance,
     )
+
+
+def guidance_text(guidance: float | None) -> str:
+    """The scale, or ``by action`` where it is the model's."""
+    return "by action" if guidance is None else f"{guidance:g}"
 
 
 def load_pipeline(run: str | Path, scheduler: str | None = None) -> MotionDiffusionPipeline:
@@ -217,7 +228,7 @@ def list_requests(options: SampleOptions, model_actions: Sequence[str]) -> list[
 def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Iterator[Motion]:
     """The motions that the options ask for, in order: action by action, or text by text.
 
-    Steps and guidance that are not given are `STEPS` and `GUIDANCE`.
+    Steps that are not given are `STEPS`, guidance that is not given is the model's.
 
     Raises:
         InputError: unknown action or style, a length the model cannot make, a body that is not the model's, a text for
@@ -226,7 +237,6 @@ def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Itera
     from icube_common.io.progress import progress_bar
     from motiondiff.evaluation.stance import pin_feet
 
-    steps, guidance = options.steps or STEPS, GUIDANCE if options.guidance is None else options.guidance
     requests = list_requests(options, list(pipeline.denoiser.config.actions))
     styles_of_model = list(pipeline.denoiser.config.styles) if options.mix_styles else []
     styles = [sample_style(styles_of_model, options.seed, number) or options.style for number in range(len(requests))]
@@ -254,8 +264,8 @@ def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Itera
                 styles=styles[first : first + options.batch_size],
                 shapes=[shape] * len(actions),
                 num_frames=frames,
-                num_inference_steps=steps,
-                guidance_scale=guidance,
+                num_inference_steps=options.steps or STEPS,
+                guidance_scale=options.guidance,
                 generator=[clip_generator(options.seed, first + row) for row in range(len(actions))],
                 return_dict=False,
             )

@@ -21,8 +21,9 @@ from motiondiff.models.actor import ActorVae, kl_divergence
 from motiondiff.models.losses import motion_losses
 from motiondiff.models.representation import MotionRepresentation
 from motiondiff.pipelines.actor import ActorGenerator
-from motiondiff.training.diffusion import fit_representation, open_data_run, save_model
+from motiondiff.training.diffusion import open_data_run, save_model
 from motiondiff.training.model_cards import actor_card
+from motiondiff.training.statistics import fit_representation
 
 # batches are padded to a multiple of this: a library that compiles kernels by size (oneDNN) then meets few sizes
 FRAME_STEP = 40
@@ -49,7 +50,7 @@ class ActorLoss:
         """Loss terms of a batch; ``loss`` is their weighted sum."""
         features, mask = batch["features"], batch["mask"]
         self.representation.to(features.device)
-        clean = self.representation.normalise(features) * mask[..., None]
+        clean = self.representation.normalise(features, batch["offsets"]) * mask[..., None]
         predicted, mean, log_variance = model(clean, batch["action"], mask, random.normal(self.width))
         with torch.autocast(features.device.type, enabled=False):
             terms = motion_losses(predicted, clean, mask, batch["offsets"], self.representation)

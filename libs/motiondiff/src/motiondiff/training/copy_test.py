@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from icube_common.errors import InputError
 from icube_common.training.sampler import SampleRef
@@ -20,6 +20,7 @@ from motiondiff.data.labels.captions import EmbeddedCaptions
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.movement import Limbs, band_movement, relative_to_chest
 from motiondiff.models.representation import MotionRepresentation
+from motiondiff.models.spectrum import Components, cosine_transform, fit_spectrum
 from motiondiff.training.diffusion_loss import batch_conditions
 
 if TYPE_CHECKING:
@@ -39,10 +40,12 @@ SEED = 40_000
 FILE = "copy_test.json"
 """In a run folder."""
 FIGURES = ("movement", "velocity_r2", "root_cm")
+FILTER = "filter_velocity_r2"
 MEANING = {
     "movement": f"movement of the hands relative to the chest at {BAND[0]:g}-{BAND[1]:g} Hz, denoised / clean",
     "velocity_r2": "explained variance of the velocity of all joints",
     "root_cm": "mean distance of the root from its place, cm",
+    FILTER: "velocity_r2 of a Wiener filter that knows the spectrum of each clip",
 }
 
 
@@ -69,7 +72,9 @@ def copy_test(
 
     Returns:
         ``split``, ``clips``, ``noise`` (standard deviations of the schedule next to `NOISE`), ``timesteps``, and each
-        of `FIGURES` as a list over noise: the median over clips, None where no clip has the figure.
+        of `FIGURES` as a list over noise: the median over clips, None where no clip has the figure. `FILTER` beside
+        them is what a linear filter reaches that is fitted on each clip without noise: where movement is as weak as the
+        noise, as with the jitter of a depth camera, no denoiser explains much more of the velocity.
     """
     split = "validation" if "validation" in store.info()["splits"] else "train"
     clips = store.select(split)
@@ -84,21 +89,29 @@ def copy_test(
     random = torch.Generator().manual_seed(SEED)
     training = denoiser.training
     denoiser.eval()
-    rows: dict[int, list[tuple[float, float, float]]] = {timestep: [] for timestep in timesteps}
+    rows: dict[int, list[tuple[float, ...]]] = {timestep: [] for timestep in timesteps}
     for first in range(0, len(windows), BATCH):
         batch = collate([windows[SampleRef(row, 0)] for row in range(first, min(first + BATCH, len(windows)))])
         mask, conditions = batch["mask"], batch_conditions(batch, representation)
-        clean = representation.normalise(batch["features"]) * mask[..., None]
+        clean = representation.normalise(batch["features"], batch["offsets"]) * mask[..., None]
         target = representation.positions(batch["features"], batch["offsets"]).double().numpy()
         lengths = mask.sum(1).tolist()
         for timestep in timesteps:
             noise = torch.randn(clean.shape, generator=random)
             times = torch.full((len(clean),), timestep)
-            predicted = denoiser(schedule.add_noise(clean, noise, times), times, conditions, mask).float()
-            features = representation.denormalise(predicted)
-            denoised = representation.positions(features, batch["offsets"]).double().numpy()
+            noisy = schedule.add_noise(clean, noise, times)
+            predicted = denoiser(noisy, times, conditions, mask).float()
+            denoised = representation.normalised_positions(predicted, batch["offsets"]).double().numpy()
+            filtered = torch.zeros_like(clean)
+            for row, length in enumerate(lengths):
+                unscaled = noisy[row, :length] / schedule.alphas_cumprod[timestep].sqrt()
+                filtered[row, :length] = wiener_filter(unscaled, clean[row, :length], float(deviation[timestep]))
+            best = representation.normalised_positions(filtered, batch["offsets"]).double().numpy()
             rows[timestep] += [
-                compare(denoised[row, :length], target[row, :length], store.fps, limbs)
+                (
+                    *compare(denoised[row, :length], target[row, :length], store.fps, limbs),
+                    compare(best[row, :length], target[row, :length], store.fps, None)[1],
+                )
                 for row, length in enumerate(lengths)
             ]
     denoiser.train(training)
@@ -110,9 +123,27 @@ def copy_test(
         "timesteps": timesteps,
         **{
             name: [float(value[place]) if np.isfinite(value[place]) else None for value in medians]
-            for place, name in enumerate(FIGURES)
+            for place, name in enumerate((*FIGURES, FILTER))
         },
     }
+
+
+def wiener_filter(noisy: Tensor, clean: Tensor, noise: float) -> Tensor:
+    """(T, D) features filtered by the spectrum of the clean ones: ``s^2 / (s^2 + noise^2)`` of each cosine component.
+
+    s is constant within a band of `motiondiff.models.spectrum.fit_spectrum`; the mean is not filtered.
+
+    Args:
+        noisy: (T, D) features and their noise, not scaled down.
+        clean: (T, D) features.
+        noise: standard deviation.
+    """
+    transform = cosine_transform(len(clean))
+    every = torch.ones(1, len(clean), dtype=torch.bool)
+    power = Components.of(fit_spectrum([clean]), every).deviation[0] ** 2
+    gain = power / (power + noise**2)
+    gain[0] = 1
+    return transform.mT @ (gain * (transform @ noisy))
 
 
 def compare(denoised: Array, clean: Array, fps: float, limbs: Limbs | None) -> tuple[float, float, float]:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from accelerate import PartialState
 from torch import nn
@@ -20,121 +17,34 @@ from icube_common.io.reports import Report
 from icube_common.io.runs import RunFolder, atomic_folder, read_json, write_json
 from icube_common.training import SampleRef, StepRandom, TrainingResult, check_start, finish_run, fit, open_run
 from icube_common.training.config import TrainConfig
-from icube_common.training.sampler import derive_seed
 from icube_common.vlm.device import default_device
 from icube_common.vlm.features import FeatureCache
-from motiondiff.config import DataConfig, MotionDiffConfig, TextConfig
-from motiondiff.data.dataset import MotionDataset, class_balanced_weights, collate, to_common_frame
+from motiondiff.config import MotionDiffConfig, TextConfig
+from motiondiff.data.dataset import MotionDataset, class_balanced_weights, collate
 from motiondiff.data.labels.captions import EmbeddedCaptions, store_captions
 from motiondiff.data.store import MotionStore
 from motiondiff.models.custom_denoiser import CustomDenoiser
 from motiondiff.models.denoiser import MotionDenoiser
 from motiondiff.models.mdm import MDMDenoiser
-from motiondiff.models.representation import ANY_ACTION, MotionRepresentation
-from motiondiff.models.spectrum import SMALLEST, fit_spectrum, shrink_spectrum
 from motiondiff.models.text_encoder import TextEncoder, load_text_encoder
 from motiondiff.pipelines.actor import ActorGenerator
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
-from motiondiff.pipelines.sampling import MODEL_FORMAT
 from motiondiff.training.copy_test import FILE as COPY_TEST
 from motiondiff.training.copy_test import copy_test
 from motiondiff.training.diffusion_loss import DiffusionLoss, make_noise_schedule
 from motiondiff.training.initialise import initialise_from
 from motiondiff.training.model_cards import model_card
 from motiondiff.training.report import run_report
+from motiondiff.training.statistics import fit_representation, training_spectrum
 
 logger = logging.getLogger(__name__)
 
-# clips that the feature statistics are taken from, at most
-STATISTICS_CLIPS = 4000
-STATISTICS_SEED = 30_000
-# random variations of each clip that the spectrum is taken from, at most
-VARIATIONS = 8
 # settings of `ModelConfig` that MDM's denoiser does not have
 NOT_MDM = ("preconditioning", "convolution", "gates")
 VALIDATION_BATCH = 32
 VALIDATION_SEED = 20_000
 TEXT_CACHE = "text_cache"
 """Folder of a run with the embeddings of its captions."""
-
-
-def fit_representation(store: MotionStore, clips: npt.NDArray[np.int64], config: DataConfig) -> MotionRepresentation:
-    """The representation of a store: mean and deviation of features from the given (training) clips only."""
-    chosen = clips[np.linspace(0, len(clips) - 1, min(len(clips), STATISTICS_CLIPS)).round().astype(int)]
-    count, total, squares = 0, 0.0, 0.0
-    for clip in chosen:
-        features = to_common_frame(store.frames(int(clip), 0, config.max_frames)).astype(np.float64)
-        count += len(features)
-        total = total + features.sum(0)
-        squares = squares + (features**2).sum(0)
-    mean = np.asarray(total / count)
-    deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    skeleton = store.skeleton(int(clips[0]))
-    lengths = np.minimum(store.columns["length"][clips], config.max_frames)
-    actions = store.columns["action"][clips]
-    quantiles = {store.actions[code]: _quantiles(lengths[actions == code]) for code in np.unique(actions[actions >= 0])}
-    representation = MotionRepresentation(
-        joint_names=list(skeleton.names),
-        parents=list(skeleton.parents),
-        fps=store.fps,
-        feet=list(skeleton.feet),
-        action_frames=quantiles or {ANY_ACTION: _quantiles(lengths)},
-        simulated=bool(store.header.get("simulated", False)),
-        format_version=MODEL_FORMAT,
-    )
-    bodies = np.bincount(store.columns["skeleton"][clips], minlength=len(store.offsets))
-    offsets = np.average(store.offsets, axis=0, weights=bodies)
-    representation.set_statistics(
-        torch.tensor(mean, dtype=torch.float32),
-        torch.tensor(deviation, dtype=torch.float32),
-        torch.tensor(offsets, dtype=torch.float32),
-    )
-    return representation
-
-
-def training_spectrum(
-    store: MotionStore,
-    clips: npt.NDArray[np.int64],
-    config: DataConfig,
-    representation: MotionRepresentation,
-    preconditioning: str = "spectral",
-) -> torch.Tensor:
-    """(A + 1, K + 1, D) spectra of the normalised training clips, varied as in training: of all, and of each action.
-
-    `motiondiff.models.spectrum.fit_spectrum` of `STATISTICS_CLIPS` windows at most; an action without clips has the
-    spectrum of all. With ``preconditioning`` of ``spectral_shared`` every action has that of all, with ``edm`` every
-    component the feature's standard deviation: white noise.
-    """
-    windows = MotionDataset(store, clips, config, augment=True)
-    repeats = min(VARIATIONS, max(1, STATISTICS_CLIPS // len(clips)))
-    rows = np.linspace(0, len(clips) - 1, min(len(clips), STATISTICS_CLIPS)).round().astype(int)
-    of_action: dict[int, list[torch.Tensor]] = {}
-    for repeat in range(repeats):
-        for row in rows.tolist():
-            window = windows[SampleRef(row, derive_seed(STATISTICS_SEED, repeat, row))]
-            features = representation.normalise(torch.from_numpy(window["features"]))
-            of_action.setdefault(int(window["action"]), []).append(features)
-    general = fit_spectrum(window for part in of_action.values() for window in part)
-    if preconditioning == "edm":
-        every = [window for part in of_action.values() for window in part]
-        deviation = torch.stack([window.square().mean(0) for window in every]).mean(0).sqrt()
-        general = deviation.expand_as(general).clone()
-        # a mean deviates by that over the root of the number of frames; here that of a window of mean length
-        general[0] /= math.sqrt(np.mean([len(window) for window in every]))
-        general = general.clamp(min=SMALLEST)
-    if preconditioning in ("edm", "spectral_shared"):
-        return general.repeat(1 + len(store.actions), 1, 1)
-    spectra = [general]
-    for action in range(len(store.actions)):
-        part = of_action.get(action)
-        clip_count = len(part) // repeats if part else 0
-        spectra.append(shrink_spectrum(fit_spectrum(part), general, max(clip_count, 1)) if part else general)
-    return torch.stack(spectra)
-
-
-def _quantiles(lengths: npt.NDArray[np.int64]) -> list[int]:
-    """Eleven rising lengths in frames: the deciles, with shortest and longest."""
-    return [round(float(value)) for value in np.quantile(lengths, np.linspace(0, 1, 11))]
 
 
 def embed_captions(

@@ -67,13 +67,14 @@ class DiffusionLoss:
             "root": config.weight_root,
             "velocity": config.weight_velocity,
             "contact": config.weight_contact,
+            "feet": config.weight_feet,
         }
 
     def __call__(self, model: torch.nn.Module, batch: Mapping[str, Tensor], random: StepRandom) -> dict[str, Tensor]:
         """Loss terms of a batch; ``loss`` is their weighted sum."""
         features, mask = batch["features"], batch["mask"]
         self.representation.to(features.device)
-        clean = self.representation.normalise(features) * mask[..., None]
+        clean = self.representation.normalise(features, batch["offsets"]) * mask[..., None]
         noise = random.normal(self.max_frames, clean.shape[-1])[:, : clean.shape[1]]
         timesteps = random.integers(0, self.config.num_train_timesteps)
         conditions = sample_conditions(batch, self.representation, self.config, self.hide_action, random)

@@ -10,10 +10,10 @@ from icube_common.io.reports import Report
 from icube_common.io.runs import RunFolder, read_json
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.store import MotionStore
-from motiondiff.training.copy_test import FIGURES, MEANING
+from motiondiff.training.copy_test import FIGURES, FILTER, MEANING
 from motiondiff.training.copy_test import FILE as COPY_TEST
 
-LOSSES = ("loss", "simple", "positions", "root", "velocity", "contact")
+LOSSES = ("loss", "simple", "positions", "root", "velocity", "contact", "feet")
 
 
 def run_report(run: RunFolder, store: MotionStore, config: MotionDiffConfig) -> Report:
@@ -70,7 +70,11 @@ def add_copy_test(report: Report, result: Mapping[str, Any]) -> None:
     )
     noise = result["noise"]
     plots = (
-        (FIGURES[:2], "", "Movement and explained velocity after denoising, over the deviation of the noise"),
+        (
+            (*FIGURES[:2], FILTER),
+            "",
+            "Movement and explained velocity after denoising, over the deviation of the noise",
+        ),
         (FIGURES[2:], "cm", "Distance of the root from its place after denoising, over the deviation of the noise"),
     )
     for names, unit, alt in plots:
@@ -79,4 +83,5 @@ def add_copy_test(report: Report, result: Mapping[str, Any]) -> None:
         if series:
             caption = "; ".join(f"{name}: {MEANING[name]}" for name in series)
             report.plot(series, alt=alt, x_label="deviation of the noise", y_label=unit, caption=caption)
-    report.table(["noise", *FIGURES], list(zip(noise, *(result[name] for name in FIGURES), strict=True)))
+    columns = (*FIGURES, FILTER)
+    report.table(["noise", *columns], list(zip(noise, *(result[name] for name in columns), strict=True)))
