@@ -95,7 +95,7 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
 
     @property
     def from_feet(self) -> bool:
-        """Whether the vertical feature is the height of the lowest foot."""
+        """True where the vertical feature is the height of the lowest foot."""
         return self.config.height == "feet" and bool(self.feet)
 
     @property

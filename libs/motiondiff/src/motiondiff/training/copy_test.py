@@ -45,7 +45,7 @@ MEANING = {
     "movement": f"movement of the hands relative to the chest at {BAND[0]:g}-{BAND[1]:g} Hz, denoised / clean",
     "velocity_r2": "explained variance of the velocity of all joints",
     "root_cm": "mean distance of the root from its place, cm",
-    FILTER: "velocity_r2 of a Wiener filter that knows the spectrum of each clip",
+    FILTER: "velocity_r2 of a Wiener filter with the spectrum of each clip",
 }
 
 

@@ -43,7 +43,7 @@ def calibrate_guidance(
     A large scale makes movement stronger and jerkier, in some actions more than in others. Of each action the scale is
     taken whose motions come nearest to the training clips of that action: the least sum of ``|log(generated /
     training)|`` over `FIGURES`, each the median over the motions; of equal ones the smallest. No held-out clip is read.
-    The criterion does not see whether actions are told apart: evaluate afterwards.
+    The criterion is movement alone: for accuracy and diversity evaluate afterwards.
 
     Args:
         run: the run folder.
