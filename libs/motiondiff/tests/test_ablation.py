@@ -208,7 +208,7 @@ def test_a_search_from_end_to_end(study_store: MotionStore, tmp_path: Path) -> N
 def test_the_shipped_grid_fits_the_schema() -> None:
     file = ROOT / "libs" / "motiondiff" / "configs" / "ablation_utkinect.yaml"
     grid = Grid.load(file, TrialConfig, unused=unused_keys)
-    assert len(grid.seeds) >= 3 and len(grid.variants) == 16
+    assert len(grid.seeds) >= 3 and len(grid.variants) == 18
     assert not grid.variants[0].changes and all(variant.changes for variant in grid.variants[1:])
     changed = {key for variant in grid.variants for key in variant.changes}
     assert {"model.preconditioning", "model.gates", "model.convolution", "diffusion.min_snr_gamma"} < changed
