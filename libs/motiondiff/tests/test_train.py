@@ -255,10 +255,13 @@ def test_a_perfect_denoiser_has_no_loss_but_feet_that_stand(
     step, batch = a_step(store, representation)
     model = Recorder(representation.normalise(batch["features"], batch["offsets"]) * batch["mask"][..., None])
     terms = step(model, batch, random())
-    assert terms["simple"] == terms["positions"] == terms["root"] == terms["velocity"] == 0
+    assert terms["simple"] == 0
+    # the target's positions are computed before the normalisation, whose rounding is far below a micrometre
+    for name in ("positions", "root", "velocity", "feet"):
+        assert terms[name].item() < 1e-10
     # what is left are steps of feet that count as standing, below 0.25 m/s: 2.5 cm or 1.25 units a frame at most
     assert 0 <= terms["contact"].item() < 1.25**2
-    assert terms["loss"] == terms["contact"]
+    assert terms["loss"].item() == pytest.approx(terms["contact"].item(), rel=1e-6, abs=1e-9)
 
 
 def test_errors_weigh_by_the_noise_of_their_clip(store: MotionStore, representation: MotionRepresentation) -> None:

@@ -5,6 +5,8 @@ Shapes: B batch, T frames, J joints, D features.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -39,6 +41,7 @@ def motion_losses(
     offsets: Float[Tensor, "B J 3"],
     representation: MotionRepresentation,
     weights: Float[Tensor, " B"] | None = None,
+    target_positions: Float[Tensor, "B T J 3"] | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
     """The terms of a loss: Tevet et al., "Human Motion Diffusion Model", ICLR 2023, eq. 2 to 5, and the root's place.
 
@@ -49,6 +52,7 @@ def motion_losses(
         offsets: rest offsets of each clip's body, metres.
         representation: normalisation, topology and feet.
         weights: weight of each clip's errors, such as `min_snr_weights`; None: all weigh 1.
+        target_positions: `world_positions` of the real motion, where the caller has them.
 
     Returns:
         ``simple`` on normalised features; ``positions`` on joints relative to the root by forward kinematics and
@@ -58,9 +62,10 @@ def motion_losses(
         together: with errors of each alone, a body that crouches hangs in the air.
     """
     predicted, target = predicted.float(), target.float()
-    predicted_positions = _positions(predicted, mask, offsets, representation)
-    with torch.no_grad():
-        target_positions = _positions(target, mask, offsets, representation)
+    predicted_positions = world_positions(representation.normalised_positions, predicted, mask, offsets)
+    if target_positions is None:
+        with torch.no_grad():
+            target_positions = world_positions(representation.normalised_positions, target, mask, offsets)
     predicted_pose = predicted_positions - predicted_positions[:, :, :1]
     target_pose = target_positions - target_positions[:, :, :1]
     root_error = predicted_positions[:, :, 0] - target_positions[:, :, 0]
@@ -133,17 +138,24 @@ def mdm_losses(
     return terms
 
 
-def _positions(
-    normalised: Float[Tensor, "B T D"],
+def world_positions(
+    kinematics: Callable[[Tensor, Tensor], Tensor],
+    features: Float[Tensor, "B T D"],
     mask: Bool[Tensor, "B T"],
     offsets: Float[Tensor, "B J 3"],
-    representation: MotionRepresentation,
 ) -> Float[Tensor, "B T J 3"]:
-    """World positions, m; on a CPU those of padding are 0: of clips of mixed lengths a third is padding."""
-    if normalised.device.type != "cpu":
-        return representation.normalised_positions(normalised, offsets)
+    """World positions, m; on a CPU those of padding are 0: of clips of mixed lengths a third is padding.
+
+    Args:
+        kinematics: `MotionRepresentation.positions`, or `MotionRepresentation.normalised_positions`.
+        features: what it takes.
+        mask: True on a clip's own frames.
+        offsets: rest offsets of each clip's body, metres.
+    """
+    if features.device.type != "cpu":
+        return kinematics(features, offsets)
     clip, frame = mask.nonzero(as_tuple=True)
-    of_frames = representation.normalised_positions(normalised[clip, frame][:, None], offsets[clip])[:, 0]
+    of_frames = kinematics(features[clip, frame][:, None], offsets[clip])[:, 0]
     return of_frames.new_zeros(*mask.shape, *of_frames.shape[1:]).index_put((clip, frame), of_frames)
 
 

@@ -113,14 +113,24 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
         if offsets is not None:
             self.offsets.copy_(offsets)
 
-    def normalise(self, features: Float[Tensor, "*B T D"], offsets: Float[Tensor, "*B J 3"]) -> Float[Tensor, "*B T D"]:
+    def normalise(
+        self,
+        features: Float[Tensor, "*B T D"],
+        offsets: Float[Tensor, "*B J 3"],
+        positions: Float[Tensor, "*B T J 3"] | None = None,
+    ) -> Float[Tensor, "*B T D"]:
         """Metres and rotation columns to zero mean and unit standard deviation.
 
         Args:
             features: root translation and 6D rotations.
             offsets: rest offsets of each body, metres.
+            positions: `positions` of the features, metres, where the caller has them.
         """
-        return (self.with_height(features, offsets) - self.mean) / self.std
+        if positions is None or not self.from_feet:
+            return (self.with_height(features, offsets) - self.mean) / self.std
+        lowest = positions.index_select(-2, self.feet_index)[..., 1].amin(-1)
+        heights = torch.cat([features[..., :1], lowest[..., None], features[..., 2:]], dim=-1)
+        return (heights - self.mean) / self.std
 
     def denormalise(
         self, normalised: Float[Tensor, "*B T D"], offsets: Float[Tensor, "*B J 3"]
