@@ -36,9 +36,9 @@ class DataConfig(Config):
         0.05, "largest random scaling of bodies, 1 +- this, and of the shape condition", ge=0, lt=1
     )
     height: str = option(
-        "root",
-        "vertical feature: height of the root; feet: height of the lowest foot, from which the root's follows",
-        choices=("root", "feet"),
+        "feet",
+        "vertical feature: feet: height of the lowest foot, from which the root's follows; root: height of the root",
+        choices=("feet", "root"),
     )
 
     def __post_init__(self) -> None:

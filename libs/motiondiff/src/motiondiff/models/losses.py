@@ -5,8 +5,6 @@ Shapes: B batch, T frames, J joints, D features.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -52,7 +50,7 @@ def motion_losses(
         offsets: rest offsets of each clip's body, metres.
         representation: normalisation, topology and feet.
         weights: weight of each clip's errors, such as `min_snr_weights`; None: all weigh 1.
-        target_positions: `world_positions` of the real motion, where the caller has them.
+        target_positions: positions of the real motion, metres, where the caller has them.
 
     Returns:
         ``simple`` on normalised features; ``positions`` on joints relative to the root by forward kinematics and
@@ -62,10 +60,10 @@ def motion_losses(
         together: with errors of each alone, a body that crouches hangs in the air.
     """
     predicted, target = predicted.float(), target.float()
-    predicted_positions = world_positions(representation.normalised_positions, predicted, mask, offsets)
+    predicted_positions = representation.normalised_positions(predicted, offsets, mask)
     if target_positions is None:
         with torch.no_grad():
-            target_positions = world_positions(representation.normalised_positions, target, mask, offsets)
+            target_positions = representation.normalised_positions(target, offsets, mask)
     predicted_pose = predicted_positions - predicted_positions[:, :, :1]
     target_pose = target_positions - target_positions[:, :, :1]
     root_error = predicted_positions[:, :, 0] - target_positions[:, :, 0]
@@ -121,9 +119,9 @@ def mdm_losses(
         features and axes are means here, as over frames.
     """
     predicted, target = predicted.float(), target.float()
-    positions = representation.normalised_positions(predicted, offsets)
+    positions = representation.normalised_positions(predicted, offsets, mask)
     with torch.no_grad():
-        target_positions = representation.normalised_positions(target, offsets)
+        target_positions = representation.normalised_positions(target, offsets, mask)
     step_mask = mask[:, 1:] & mask[:, :-1]
     terms = {
         "simple": masked_mean((predicted - target) ** 2, mask),
@@ -136,27 +134,6 @@ def mdm_losses(
         stands = standing_feet(target_positions, mask, representation)
         terms["contact"] = masked_mean(steps**2 * stands[..., None], step_mask)
     return terms
-
-
-def world_positions(
-    kinematics: Callable[[Tensor, Tensor], Tensor],
-    features: Float[Tensor, "B T D"],
-    mask: Bool[Tensor, "B T"],
-    offsets: Float[Tensor, "B J 3"],
-) -> Float[Tensor, "B T J 3"]:
-    """World positions, m; on a CPU those of padding are 0: of clips of mixed lengths a third is padding.
-
-    Args:
-        kinematics: `MotionRepresentation.positions`, or `MotionRepresentation.normalised_positions`.
-        features: what it takes.
-        mask: True on a clip's own frames.
-        offsets: rest offsets of each clip's body, metres.
-    """
-    if features.device.type != "cpu":
-        return kinematics(features, offsets)
-    clip, frame = mask.nonzero(as_tuple=True)
-    of_frames = kinematics(features[clip, frame][:, None], offsets[clip])[:, 0]
-    return of_frames.new_zeros(*mask.shape, *of_frames.shape[1:]).index_put((clip, frame), of_frames)
 
 
 def min_snr_weights(cumulative: Float[Tensor, " B"], gamma: float, floor: float = 0.0) -> Float[Tensor, " B"]:

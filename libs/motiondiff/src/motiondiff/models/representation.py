@@ -5,6 +5,7 @@ Shapes: B batch, T frames, J joints, D = 3 + 6 J features.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from icube_common.data.skeleton_roles import ancestors
@@ -33,14 +34,16 @@ ANY_ACTION = ""
 
 HEIGHTS = ("root", "feet")
 """Vertical features."""
+SMOOTHING = 0.15
+"""Seconds: standard deviation of the window over which the legs' height is smoothed; at 1 Hz 0.64 of it is left."""
 
 
 class MotionRepresentation(ModelMixin, ConfigMixin):
     """Normalised per-frame features: absolute root translation and 6D rotations.
 
     With ``height="feet"`` the vertical feature is the height of the lowest foot, and that of the root follows from it
-    and the pose: root and legs of a body that crouches then cannot disagree, which otherwise makes it
-    hang in the air or sink.
+    and the legs. With features for root and legs, the root of a body that crouches disagrees with its legs: it hangs in
+    the air or sinks. The legs' height is smoothed over time (`SMOOTHING`), else their jitter is that of the whole body.
 
     The part of a pipeline that holds the body: topology, mean rest offsets, and mean and standard deviation of the
     features, all from training clips only.
@@ -117,6 +120,7 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
         self,
         features: Float[Tensor, "*B T D"],
         offsets: Float[Tensor, "*B J 3"],
+        mask: Bool[Tensor, "*B T"] | None = None,
         positions: Float[Tensor, "*B T J 3"] | None = None,
     ) -> Float[Tensor, "*B T D"]:
         """Metres and rotation columns to zero mean and unit standard deviation.
@@ -124,32 +128,61 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
         Args:
             features: root translation and 6D rotations.
             offsets: rest offsets of each body, metres.
+            mask: True on a motion's own frames; None: all are.
             positions: `positions` of the features, metres, where the caller has them.
         """
-        if positions is None or not self.from_feet:
-            return (self.with_height(features, offsets) - self.mean) / self.std
-        lowest = positions.index_select(-2, self.feet_index)[..., 1].amin(-1)
-        heights = torch.cat([features[..., :1], lowest[..., None], features[..., 2:]], dim=-1)
-        return (heights - self.mean) / self.std
+        return (self.with_height(features, offsets, mask, positions) - self.mean) / self.std
 
     def denormalise(
-        self, normalised: Float[Tensor, "*B T D"], offsets: Float[Tensor, "*B J 3"]
+        self,
+        normalised: Float[Tensor, "*B T D"],
+        offsets: Float[Tensor, "*B J 3"],
+        mask: Bool[Tensor, "*B T"] | None = None,
     ) -> Float[Tensor, "*B T D"]:
         """The inverse of `normalise`."""
-        return self.with_height(normalised * self.std + self.mean, offsets, inverse=True)
-
-    def with_height(
-        self, features: Float[Tensor, "*B T D"], offsets: Float[Tensor, "*B J 3"], *, inverse: bool = False
-    ) -> Float[Tensor, "*B T D"]:
-        """Features with the vertical one of ``height`` in place of the root's height, metres, or the inverse."""
+        features = normalised * self.std + self.mean
         if not self.from_feet:
             return features
+        return _replace_height(features, features[..., 1] - self._leg_height(features, offsets, mask))
+
+    def with_height(
+        self,
+        features: Float[Tensor, "*B T D"],
+        offsets: Float[Tensor, "*B J 3"],
+        mask: Bool[Tensor, "*B T"] | None = None,
+        positions: Float[Tensor, "*B T J 3"] | None = None,
+    ) -> Float[Tensor, "*B T D"]:
+        """Features with the vertical one of ``height`` in place of the root's height, metres."""
+        if not self.from_feet:
+            return features
+        if positions is None:
+            legs = self._leg_height(features, offsets, mask)
+        else:
+            legs = self._smooth(self._lowest_foot(positions) - features[..., 1], mask)
+        return _replace_height(features, features[..., 1] + legs)
+
+    def _leg_height(
+        self, features: Float[Tensor, "*B T D"], offsets: Float[Tensor, "*B J 3"], mask: Bool[Tensor, "*B T"] | None
+    ) -> Float[Tensor, "*B T"]:
+        """Height of the lowest foot relative to the root, metres, smoothed."""
         six = rearrange(features[..., 3:], "... (joints six) -> ... joints six", six=6).index_select(-2, self.legs)
         legs = offsets.index_select(-2, self.legs)[..., None, :, :]
         positions = positions_from_6d(torch.zeros_like(features[..., :3]), six, legs, self.leg_parents)
-        lowest = positions.index_select(-2, self.leg_ends)[..., 1].amin(-1)
-        height = features[..., 1] - lowest if inverse else features[..., 1] + lowest
-        return torch.cat([features[..., :1], height[..., None], features[..., 2:]], dim=-1)
+        return self._smooth(positions.index_select(-2, self.leg_ends)[..., 1].amin(-1), mask)
+
+    def _lowest_foot(self, positions: Float[Tensor, "*B T J 3"]) -> Float[Tensor, "*B T"]:
+        return positions.index_select(-2, self.feet_index)[..., 1].amin(-1)
+
+    def _smooth(self, values: Float[Tensor, "*B T"], mask: Bool[Tensor, "*B T"] | None) -> Float[Tensor, "*B T"]:
+        """Weighted mean over a Gaussian window of `SMOOTHING` seconds around each frame, over a motion's own frames."""
+        deviation = SMOOTHING * float(self.config.fps)
+        reach = max(1, math.ceil(3 * deviation))
+        steps = torch.arange(-reach, reach + 1, device=values.device, dtype=values.dtype)
+        kernel = torch.exp(-0.5 * (steps / deviation) ** 2)[None, None]
+        valid = torch.ones_like(values) if mask is None else mask.to(values)
+        flat = torch.stack([torch.where(valid > 0, values, 0.0), valid]).reshape(-1, 1, values.shape[-1])
+        total, weight = F.conv1d(flat, kernel, padding=reach).reshape(2, *values.shape)
+        return total / weight.clamp(min=1e-6)
 
     def split(self, features: Float[Tensor, "*B T D"]) -> tuple[Float[Tensor, "*B T 3"], Float[Tensor, "*B T J 3 3"]]:
         """Unnormalised features to root translation (m) and proper rotation matrices."""
@@ -162,15 +195,40 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
         return positions_from_6d(features[..., :3], six, offsets[:, None], self.parents)
 
     def normalised_positions(
-        self, normalised: Float[Tensor, "B T D"], offsets: Float[Tensor, "B J 3"]
+        self,
+        normalised: Float[Tensor, "B T D"],
+        offsets: Float[Tensor, "B J 3"],
+        mask: Bool[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B T J 3"]:
-        """`positions` of normalised features; the kinematics give the height of the root as well."""
+        """`positions` of normalised features; the kinematics give the height of the root as well.
+
+        On a CPU those of padding are not computed: of clips of mixed lengths a third is padding.
+
+        Args:
+            normalised: normalised features.
+            offsets: rest offsets of each body, metres.
+            mask: True on a motion's own frames; None: all are.
+        """
         features = normalised * self.std + self.mean
-        positions = self.positions(features, offsets)
+        positions = self.masked_positions(features, offsets, mask)
         if not self.from_feet:
             return positions
-        lowest = positions.index_select(-2, self.feet_index)[..., 1].amin(-1)
-        return positions + F.pad((features[..., 1] - lowest)[..., None, None], (1, 1))
+        height = features[..., 1]
+        legs = self._smooth(self._lowest_foot(positions) - height, mask)
+        return positions - F.pad(legs[..., None, None], (1, 1))
+
+    def masked_positions(
+        self,
+        features: Float[Tensor, "B T D"],
+        offsets: Float[Tensor, "B J 3"],
+        mask: Bool[Tensor, "B T"] | None = None,
+    ) -> Float[Tensor, "B T J 3"]:
+        """`positions`; on a CPU those of padding are 0 and not computed."""
+        if mask is None or features.device.type != "cpu":
+            return self.positions(features, offsets)
+        clip, frame = mask.nonzero(as_tuple=True)
+        of_frames = self.positions(features[clip, frame][:, None], offsets[clip])[:, 0]
+        return of_frames.new_zeros(*mask.shape, *of_frames.shape[1:]).index_put((clip, frame), of_frames)
 
     def shape_condition(self, offsets: Float[Tensor, "B J 3"]) -> Float[Tensor, "B J"]:
         """Bone lengths relative to the mean training body, in units of `SHAPE_UNIT`."""
@@ -212,3 +270,7 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
             return round(3 * self.config.fps)
         quantiles = table[action] if action in table else table[str(generator.choice(sorted(table)))]
         return round(float(np.interp(generator.uniform(0, len(quantiles) - 1), range(len(quantiles)), quantiles)))
+
+
+def _replace_height(features: Float[Tensor, "*B T D"], height: Float[Tensor, "*B T"]) -> Float[Tensor, "*B T D"]:
+    return torch.cat([features[..., :1], height[..., None], features[..., 2:]], dim=-1)

@@ -50,7 +50,7 @@ class ActorLoss:
         """Loss terms of a batch; ``loss`` is their weighted sum."""
         features, mask = batch["features"], batch["mask"]
         self.representation.to(features.device)
-        clean = self.representation.normalise(features, batch["offsets"]) * mask[..., None]
+        clean = self.representation.normalise(features, batch["offsets"], mask) * mask[..., None]
         predicted, mean, log_variance = model(clean, batch["action"], mask, random.normal(self.width))
         with torch.autocast(features.device.type, enabled=False):
             terms = motion_losses(predicted, clean, mask, batch["offsets"], self.representation)

@@ -93,7 +93,7 @@ def copy_test(
     for first in range(0, len(windows), BATCH):
         batch = collate([windows[SampleRef(row, 0)] for row in range(first, min(first + BATCH, len(windows)))])
         mask, conditions = batch["mask"], batch_conditions(batch, representation)
-        clean = representation.normalise(batch["features"], batch["offsets"]) * mask[..., None]
+        clean = representation.normalise(batch["features"], batch["offsets"], mask) * mask[..., None]
         target = representation.positions(batch["features"], batch["offsets"]).double().numpy()
         lengths = mask.sum(1).tolist()
         for timestep in timesteps:
@@ -101,12 +101,12 @@ def copy_test(
             times = torch.full((len(clean),), timestep)
             noisy = schedule.add_noise(clean, noise, times)
             predicted = denoiser(noisy, times, conditions, mask).float()
-            denoised = representation.normalised_positions(predicted, batch["offsets"]).double().numpy()
+            denoised = representation.normalised_positions(predicted, batch["offsets"], mask).double().numpy()
             filtered = torch.zeros_like(clean)
             for row, length in enumerate(lengths):
                 unscaled = noisy[row, :length] / schedule.alphas_cumprod[timestep].sqrt()
                 filtered[row, :length] = wiener_filter(unscaled, clean[row, :length], float(deviation[timestep]))
-            best = representation.normalised_positions(filtered, batch["offsets"]).double().numpy()
+            best = representation.normalised_positions(filtered, batch["offsets"], mask).double().numpy()
             rows[timestep] += [
                 (
                     *compare(denoised[row, :length], target[row, :length], store.fps, limbs),

@@ -12,7 +12,7 @@ from icube_common.training import StepRandom
 from motiondiff.config import DiffusionConfig
 from motiondiff.models.conditioning import NULL, Conditions
 from motiondiff.models.inpainting import inpainting_input, loss_frames, sample_inpainting_mask
-from motiondiff.models.losses import mdm_losses, min_snr_weights, motion_losses, world_positions
+from motiondiff.models.losses import mdm_losses, min_snr_weights, motion_losses
 from motiondiff.models.representation import MotionRepresentation
 from motiondiff.models.spectrum import Components, Preconditioning, noise_deviation
 
@@ -74,8 +74,8 @@ class DiffusionLoss:
         """Loss terms of a batch; ``loss`` is their weighted sum."""
         features, mask = batch["features"], batch["mask"]
         self.representation.to(features.device)
-        positions = world_positions(self.representation.positions, features, mask, batch["offsets"])
-        clean = self.representation.normalise(features, batch["offsets"], positions) * mask[..., None]
+        positions = self.representation.masked_positions(features, batch["offsets"], mask)
+        clean = self.representation.normalise(features, batch["offsets"], mask, positions) * mask[..., None]
         noise = random.normal(self.max_frames, clean.shape[-1])[:, : clean.shape[1]]
         timesteps = random.integers(0, self.config.num_train_timesteps)
         conditions = sample_conditions(batch, self.representation, self.config, self.hide_action, random)

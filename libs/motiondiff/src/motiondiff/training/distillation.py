@@ -81,7 +81,7 @@ class ConsistencyLoss:
         device = features.device
         self.representation.to(device)
         self.teacher.to(device)
-        clean = self.representation.normalise(features, batch["offsets"]) * mask[..., None]
+        clean = self.representation.normalise(features, batch["offsets"], mask) * mask[..., None]
         noise = random.normal(self.max_frames, clean.shape[-1])[:, : clean.shape[1]]
         later = (random.integers(0, self.scheduler.config.original_inference_steps) + 1) * self.skip - 1
         earlier = later - self.skip  # -1 is no noise at all

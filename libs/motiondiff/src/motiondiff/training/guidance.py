@@ -20,7 +20,8 @@ from motiondiff.training.diffusion import check_same_data
 
 logger = logging.getLogger(__name__)
 
-SCALES = (1.0, 1.5, 2.0, 2.5, 3.0)
+SCALES = (1.5, 2.0, 2.5, 3.0)
+"""Candidates. Not 1: without guidance motions are less often of the requested action, which movement does not show."""
 FIGURES = (band_name("hands", BANDS[1]), band_name("feet", BANDS[1]), "jerk")
 """Figures of `motiondiff.evaluation.movement` that are compared; all are amplitudes."""
 SEED = 50_000
