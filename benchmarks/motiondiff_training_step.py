@@ -129,12 +129,12 @@ def main() -> None:
 def parts(denoiser: MotionDenoiser, terms: DiffusionLoss, batch: Any, rounds: int) -> None:
     """Milliseconds of what the whole step has beyond the bare one, forward and gradient."""
     representation, mask = terms.representation, batch["mask"]
-    clean = (representation.normalise(batch["features"], batch["offsets"]) * mask[..., None]).requires_grad_()
+    clean = (representation.normalise(batch["features"], batch["offsets"], batch["mask"]) * mask[..., None]).requires_grad_()
     noise = noise_deviation(terms.schedule.alphas_cumprod, torch.full((len(mask),), 300))
     output = torch.zeros(*mask.shape, denoiser.predict.out_features, requires_grad=True)
 
     def kinematics() -> Tensor:
-        return representation.normalised_positions(clean, batch["offsets"]).sum()
+        return representation.normalised_positions(clean, batch["offsets"], mask).sum()
 
     def components() -> Components:
         return Components.of(denoiser.spectrum[batch["action"] - NULL], mask)

@@ -128,7 +128,7 @@ def test_a_denoiser_starts_from_the_bridge_and_old_runs_stay(
     assert make_denoiser(None, MotionDataset(store, config=tiny_config().data), tiny_config()).embed_inpainting is None
     windows = MotionDataset(store, store.select("train"), config.data, augment=True)
     batch = collate([windows[SampleRef(row, row)] for row in range(4)])
-    clean = representation.normalise(batch["features"], batch["offsets"])
+    clean = representation.normalise(batch["features"], batch["offsets"], batch["mask"])
     conditioned = sample_inpainting_mask(
         StepRandom(1, 0, 0, rows=slice(0, 4), total=4), batch["mask"], representation.parents, 1.0
     )

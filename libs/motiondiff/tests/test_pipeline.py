@@ -107,7 +107,8 @@ def test_guidance_moves_from_the_null_to_the_given(pipeline: Pipeline) -> None:
     def call(action: str | None, scale: float) -> np.ndarray:
         generator = torch.Generator().manual_seed(0)
         settings = {"num_frames": 8, "num_inference_steps": 1, "guidance_scale": scale, "generator": generator}
-        return pipeline([action], **settings).motions[0].root
+        # the height of the root follows from the legs, whose rotations are not linear
+        return pipeline([action], **settings).motions[0].root[:, [0, 2]]
 
     # one step of the scheduler gives the prediction itself, in which guidance is linear
     with_scheduler(pipeline, "ddim")

@@ -249,11 +249,17 @@ def random(step: int = 0) -> StepRandom:
     return StepRandom(0, step, 0, rows=slice(0, 16), total=16)
 
 
+def normalised(representation: MotionRepresentation, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The clean features as the loss computes them, to the last bit."""
+    features, offsets, mask = batch["features"], batch["offsets"], batch["mask"]
+    return representation.normalise(features, offsets, mask, representation.masked_positions(features, offsets, mask))
+
+
 def test_a_perfect_denoiser_has_no_loss_but_feet_that_stand(
     store: MotionStore, representation: MotionRepresentation
 ) -> None:
     step, batch = a_step(store, representation)
-    model = Recorder(representation.normalise(batch["features"], batch["offsets"]) * batch["mask"][..., None])
+    model = Recorder(normalised(representation, batch) * batch["mask"][..., None])
     terms = step(model, batch, random())
     assert terms["simple"] == 0
     # the target's positions are computed before the normalisation, whose rounding is far below a micrometre
@@ -273,7 +279,7 @@ def test_errors_weigh_by_the_noise_of_their_clip(store: MotionStore, representat
         terms[gamma] = step(model, batch, random())
     # a gamma below the least weight: every clip has the same
     assert terms[1e-4]["positions"].item() == pytest.approx(1e-4 * terms[0.0]["positions"].item(), rel=1e-4)
-    clean = representation.normalise(batch["features"], batch["offsets"]) * batch["mask"][..., None]
+    clean = normalised(representation, batch) * batch["mask"][..., None]
     per_clip = ((clean**2).mean(-1).sum(1)) / batch["mask"].sum(1)
     cumulative = step.schedule.alphas_cumprod[model.given[1]]
     weights = (cumulative / (1 - cumulative)).clamp(0.5, 5)
@@ -299,7 +305,7 @@ def test_the_loss_on_features_is_in_units_of_the_spectrum(
     draws = StepRandom(0, 0, 0, rows=slice(0, 160), total=160)
     # without a trained network: the Wiener filter of these windows, whose error is 1
     assert step(denoiser, batch, draws)["simple"].item() == pytest.approx(1, abs=0.2)
-    perfect = Recorder(representation.normalise(batch["features"], batch["offsets"]) * batch["mask"][..., None])
+    perfect = Recorder(normalised(representation, batch) * batch["mask"][..., None])
     assert step(perfect, batch, StepRandom(0, 0, 0, rows=slice(0, 160), total=160))["simple"] == 0
 
 
@@ -352,7 +358,7 @@ def test_noise_and_dropped_conditions(store: MotionStore, representation: Motion
     step, batch = a_step(
         store, representation, action_dropout=0.5, style_dropout=1.0, shape_dropout=0.0, joint_dropout=0.0
     )
-    clean = representation.normalise(batch["features"], batch["offsets"]) * batch["mask"][..., None]
+    clean = normalised(representation, batch) * batch["mask"][..., None]
     model = Recorder(clean)
     seen = []
     for number in range(20):
