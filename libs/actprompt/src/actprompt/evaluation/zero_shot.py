@@ -35,6 +35,8 @@ from icube_common.vlm import FrozenVLM, check_joint_space
 
 METRICS = ("top1", "top5", "mean_class_accuracy", "macro_f1")
 INITIALISATIONS = ("template", "descriptions")
+CHUNK = 256
+"""Clips whose probabilities are computed at a time."""
 
 
 def evaluate_zero_shot(
@@ -182,8 +184,12 @@ def predict(learner: PromptLearner, features: Sequence[Float[Tensor, "views t d"
         clips = torch.stack([features[row] for row in rows])
         views = F.normalize(reduce(clips, "n views t d -> n views d", "mean"), dim=-1)
         videos[rows] = reduce(views, "n views d -> n d", "mean")
-    logits = learner.logits(videos.to(device)).double().cpu()
-    return np.asarray(logits.softmax(dim=1).numpy())
+    logits = learner.logits(videos.to(device)).cpu()
+    probabilities = torch.empty(logits.shape, dtype=torch.float64)
+    # some rows at a time stay in the processor's cache
+    for some, result in zip(logits.split(CHUNK), probabilities.split(CHUNK), strict=True):
+        torch.softmax(some.double(), dim=1, out=result)
+    return np.asarray(probabilities.numpy())
 
 
 def report_page(

@@ -6,7 +6,7 @@ Shapes: B batch, J joints, S numbers of a text's embedding, W width.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -65,8 +65,15 @@ class Conditions:
 
     def to(self, device: torch.device | str) -> Conditions:
         """The same on another device."""
+        return self._map(lambda values: values.to(device))
+
+    def rows(self, index: slice) -> Conditions:
+        """Some rows of the batch."""
+        return self._map(lambda values: values[index])
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Conditions:
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: value.to(device) for name, value in tensors.items() if value is not None})
+        return replace(self, **{name: function(values) for name, values in tensors.items() if values is not None})
 
     @staticmethod
     def cat(parts: Sequence[Conditions]) -> Conditions:

@@ -29,6 +29,7 @@ from motiondiff.models.inpainting import FADE_SECONDS, InpaintingCondition, inpa
 from motiondiff.models.representation import MotionRepresentation
 from motiondiff.models.text_encoder import TextEncoder, check_same_encoder, load_saved_encoder
 from motiondiff.pipelines.guidance import GUIDED_SHARE, Guidance, make_guidance
+from motiondiff.pipelines.row_chunks import predict_rows
 from motiondiff.pipelines.sampling import GUIDANCE, check_model_format, model_folder
 from motiondiff.schedulers import check_scheduler, set_timesteps
 from motiondiff.skeleton.motion import Motion, canonicalise
@@ -242,7 +243,8 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             for step, timestep in enumerate(self.scheduler.timesteps[begin:]):
                 noisy = self.scheduler.scale_model_input(latents, timestep)[:, :longest]
                 guide = guidance if step < guided_steps else plain
-                predicted = self.denoiser(
+                predicted = predict_rows(
+                    self.denoiser,
                     noisy.repeat(guide.rows, 1, 1).to(dtype),
                     timestep.expand(batch * guide.rows),
                     guide.conditions,
