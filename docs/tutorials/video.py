@@ -75,10 +75,11 @@ sentences = {
     "raise both arms": ["Both arms are lifted until they point up.", "The hands are far apart above the head."],
 }
 author = Source(kind="person", person="the author of this tutorial", date="2026-11-30")
-ClassKnowledge(
+knowledge = ClassKnowledge(
     title="Five actions",
     classes={name: [Sentence(text, author, "accepted") for text in texts] for name, texts in sentences.items()},
-).save(folder / "knowledge.yaml")
+)
+saved = knowledge.save(folder / "knowledge.yaml")
 
 # %% [markdown]
 # ## Settings
