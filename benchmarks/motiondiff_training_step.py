@@ -129,7 +129,8 @@ def main() -> None:
 def parts(denoiser: MotionDenoiser, terms: DiffusionLoss, batch: Any, rounds: int) -> None:
     """Milliseconds of what the whole step has beyond the bare one, forward and gradient."""
     representation, mask = terms.representation, batch["mask"]
-    clean = (representation.normalise(batch["features"], batch["offsets"], batch["mask"]) * mask[..., None]).requires_grad_()
+    clean = representation.normalise(batch["features"], batch["offsets"], mask) * mask[..., None]
+    clean.requires_grad_()
     noise = noise_deviation(terms.schedule.alphas_cumprod, torch.full((len(mask),), 300))
     output = torch.zeros(*mask.shape, denoiser.predict.out_features, requires_grad=True)
 
