@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/images/motions.py RUN --out docs/images/motions.gif --sheet docs/images/samples.png
 
-The first motion of each action from seed 0, none chosen by eye: DPM-Solver++, guidance 1.5, three seconds. RUN is a
+The first motion of each action from seed 0, none chosen by eye: DPM-Solver++, guidance of the run, three seconds. RUN is a
 run of `libs/motiondiff/configs/utkinect.yaml`; weights and recordings are not part of the repository.
 """
 
@@ -57,9 +57,7 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=50)
     arguments = parser.parse_args()
     pipeline = load_pipeline(arguments.run, "dpmsolver++")
-    options = SampleOptions(
-        actions=list(SHEET), count=1, seconds=arguments.seconds, steps=arguments.steps, guidance=1.5, seed=0
-    )
+    options = SampleOptions(actions=list(SHEET), count=1, seconds=arguments.seconds, steps=arguments.steps, seed=0)
     made = {str(motion.action): motion for motion in generate(pipeline, options)}
     save(strip([made[action] for action in ACTIONS]), arguments.out)
     print(arguments.out, arguments.out.stat().st_size, "bytes")
