@@ -19,7 +19,7 @@ from motiondiff.models.conditioning import NULL, Conditions
 from motiondiff.pipelines.guidance import make_guidance
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.pipelines.sampling import GUIDANCE, SampleOptions, generate, load_pipeline, resolve
-from motiondiff.training.guidance import FIGURES, SEED, calibrate_guidance
+from motiondiff.training.guidance import ACCURACY, FIGURES, MARGIN, SEED, _choose, calibrate_guidance
 
 
 @pytest.fixture
@@ -131,20 +131,31 @@ def test_calibrate(run_path: Path, store_path: Path, tmp_path: Path, capsys: pyt
     made = action_medians(ClipSet.from_motions(motions, tuple(store.actions)))
     training = action_medians(ClipSet.from_store(store, split="train"))
     for action in store.actions:
-        errors = {}
+        errors, shares = {}, {}
         for scale in ("1", "3"):
             ratios = result["ratios"][action][scale]
             errors[float(scale)] = sum(abs(np.log(ratios[figure])) for figure in FIGURES)
+            shares[float(scale)] = ratios.pop(ACCURACY)
             if scale == "3":
                 expected = {figure: made[action][figure] / training[action][figure] for figure in FIGURES}
                 assert ratios == pytest.approx(expected, rel=1e-4)
-        assert result["guidance"][action] == min(errors, key=errors.__getitem__)
+        assert set(shares.values()) <= {0.0, 0.5, 1.0}
+        recognised = [scale for scale in errors if shares[scale] >= max(shares.values()) - MARGIN]
+        assert result["guidance"][action] == min(recognised, key=errors.__getitem__)
     # from now on the model's own
     assert resolve(run, SampleOptions()).guidance is None
     assert resolve(run, SampleOptions(guidance=2.0)).guidance == 2.0
     assert load_pipeline(run).guidance_of([store.actions[0], None]) == [result["guidance"][store.actions[0]], GUIDANCE]
     assert main(["sample", str(run), "--out", str(tmp_path / "out"), "--per-action", "1", "--steps", "2"]) == 0
     assert "guidance by action" in capsys.readouterr().out
+
+
+def test_choice_of_a_scale() -> None:
+    errors = {1.0: 0.1, 2.0: 0.5, 3.0: 0.4}
+    assert _choose(errors, {1.0: 0.9, 2.0: 0.95, 3.0: 0.9}) == 1.0
+    # motions that are hardly recognised do not count, however well they move
+    assert _choose(errors, {1.0: 0.5, 2.0: 0.95, 3.0: 0.9}) == 3.0
+    assert _choose({2.0: 0.1, 1.0: 0.1}, {1.0: 1.0, 2.0: 1.0}) == 1.0
 
 
 def test_calibration_refuses(run_path: Path, store_path: Path, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="run folder")
     parser.add_argument("--data", required=True, metavar="STORE", help="store that it was trained on")
     parser.add_argument(
-        "--scales", type=float, nargs="+", metavar="SCALE", help="scales to choose from (default 1.5 2 2.5 3)"
+        "--scales", type=float, nargs="+", metavar="SCALE", help="scales to choose from (default 1 1.5 2 2.5 3)"
     )
     parser.add_argument("--count", type=int, default=16, help="motions of each action and scale (default 16)")
     parser.add_argument("--steps", type=int, default=10, help="denoising steps (default 10)")
@@ -72,7 +72,7 @@ def _calibrate(args: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def _render_calibration(result: Mapping[str, Any]) -> str:
-    lines = ["action: scale of guidance, and generated / training movement of hands, of feet, and jerk"]
+    lines = ["action: scale of guidance, generated / training movement of hands, of feet, jerk; share recognised"]
     for action, scale in result["guidance"].items():
         ratios = result["ratios"][action][f"{scale:g}"].values()
         shown = ", ".join("-" if value is None else f"{value:.2f}" for value in ratios)

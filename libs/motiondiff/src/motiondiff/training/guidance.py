@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,24 @@ import numpy as np
 
 from icube_common.errors import InputError
 from icube_common.io.runs import read_json, write_json
+from motiondiff.config import ClassifierConfig
 from motiondiff.data.clips import ClipSet
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.movement import BANDS, action_medians, band_name
 from motiondiff.pipelines.sampling import SampleOptions, generate, is_distilled, load_pipeline, model_folder
+from motiondiff.recognition.training import fit_classifier
 from motiondiff.results import Results
 from motiondiff.training.diffusion import check_same_data
 
 logger = logging.getLogger(__name__)
 
-SCALES = (1.5, 2.0, 2.5, 3.0)
-"""Candidates. Not 1: without guidance motions are less often of the requested action, which movement does not show."""
+SCALES = (1.0, 1.5, 2.0, 2.5, 3.0)
 FIGURES = (band_name("hands", BANDS[1]), band_name("feet", BANDS[1]), "jerk")
 """Figures of `motiondiff.evaluation.movement` that are compared; all are amplitudes."""
+ACCURACY = "accuracy"
+MARGIN = 0.1
+"""Share of recognised motions by which a scale may lie below the best of its action."""
+CLASSIFIER_STEPS = 200
 SEED = 50_000
 """Of the motions; evaluations and examples take small seeds."""
 FILE = "guidance.json"
@@ -41,10 +46,11 @@ def calibrate_guidance(
 ) -> Results:
     """Choose the scale of guidance of each action, and write it into the saved model.
 
-    A large scale makes movement stronger and jerkier, in some actions more than in others. Of each action the scale is
-    taken whose motions come nearest to the training clips of that action: the least sum of ``|log(generated /
-    training)|`` over `FIGURES`, each the median over the motions; of equal ones the smallest. No held-out clip is read.
-    The criterion is movement alone: for accuracy and diversity evaluate afterwards.
+    A large scale makes movement stronger and jerkier, a small one actions that are hard to recognise, both in some
+    actions more than in others. Of each action only scales count whose motions a classifier of the training clips
+    recognises in as many cases as those of the best scale, up to `MARGIN`. Of these the one is taken whose motions come
+    nearest to the training clips of the action: the least sum of ``|log(generated / training)|`` over `FIGURES`, each
+    the median over the motions; of equal ones the smallest. No held-out clip is read.
 
     Args:
         run: the run folder.
@@ -56,7 +62,7 @@ def calibrate_guidance(
 
     Returns:
         ``guidance`` (action -> scale) and ``ratios`` (action -> scale -> figure -> generated / training, None where
-        undefined), also in ``guidance.json`` of the saved model.
+        undefined; `ACCURACY`: share of recognised motions), also in ``guidance.json`` of the saved model.
 
     Raises:
         InputError: another store, a distilled run, a model without actions, no scale or one below 0, or joints without
@@ -74,26 +80,39 @@ def calibrate_guidance(
     train = ClipSet.from_store(store, split="train")
     actions = [name for label, name in enumerate(train.class_names) if (train.labels == label).any()]
     reference = action_medians(train)
+    classifier = None
+    if len(actions) > 1:
+        classifier = fit_classifier(train.with_classes(actions), ClassifierConfig(steps=CLASSIFIER_STEPS), fewest=1)
     ratios: dict[str, dict[str, dict[str, float | None]]] = {action: {} for action in actions}
     errors: dict[str, dict[float, float]] = {action: {} for action in actions}
+    shares: dict[str, dict[float, float]] = {action: {} for action in actions}
     for scale in sorted(set(scales)):
         options = SampleOptions(
             actions=actions, count=count, steps=steps, guidance=scale, seed=SEED, device=device, batch_size=64
         )
-        made = action_medians(ClipSet.from_motions(list(generate(pipeline, options)), tuple(actions)))
+        clips = ClipSet.from_motions(list(generate(pipeline, options)), tuple(actions))
+        made = action_medians(clips)
         logger.info("guidance %g: %d motions", scale, len(actions) * count)
-        for action in actions:
+        right = np.ones(len(clips), bool) if classifier is None else classifier.predict(clips).argmax(1) == clips.labels
+        for label, action in enumerate(actions):
             row = {figure: _ratio(made[action][figure], reference[action][figure]) for figure in FIGURES}
-            ratios[action][f"{scale:g}"] = row
             defined = [abs(np.log(value)) for value in row.values() if value is not None]
             errors[action][scale] = float(sum(defined)) if defined else np.inf
-    chosen = {action: min(errors[action], key=errors[action].__getitem__) for action in actions}
+            shares[action][scale] = float(right[clips.labels == label].mean())
+            ratios[action][f"{scale:g}"] = {**row, ACCURACY: shares[action][scale]}
+    chosen = {action: _choose(errors[action], shares[action]) for action in actions}
     folder = model_folder(run)
     result: dict[str, Any] = {"guidance": chosen, "ratios": ratios, "motions": count, "steps": steps, "seed": SEED}
     write_json(folder / FILE, result)
     config = folder / "representation" / "config.json"
     write_json(config, {**read_json(config), "guidance": chosen})
     return Results({"run": str(run), **result})
+
+
+def _choose(errors: Mapping[float, float], shares: Mapping[float, float]) -> float:
+    """The scale of least error among those that are recognised about as often as the best."""
+    best = max(shares.values())
+    return min((scale for scale in sorted(errors) if shares[scale] >= best - MARGIN - 1e-9), key=errors.__getitem__)
 
 
 def _ratio(generated: float, training: float) -> float | None:
