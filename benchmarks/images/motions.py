@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/images/motions.py RUN --out docs/images/motions.gif --sheet docs/images/samples.png
 
-The first motion of each action from seed 0, none chosen by eye: DPM-Solver++, guidance of the run, three seconds. RUN is
-a run of `libs/motiondiff/configs/utkinect.yaml`; weights and recordings are not part of the repository.
+The first motion of each action from seed 0, none chosen by eye: DPM-Solver++, guidance of the run, three seconds. RUN
+is a run of `libs/motiondiff/configs/utkinect.yaml`; weights and recordings are not part of the repository.
 """
 
 from __future__ import annotations
