@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from icube_common.errors import InputError
+from motiondiff.augmentation.calibration import ACCURACY, FIGURES, MARGIN, SEED, _choose, calibrate_guidance
 from motiondiff.cli import main
 from motiondiff.data.clips import ClipSet
 from motiondiff.data.store import MotionStore
@@ -19,7 +20,6 @@ from motiondiff.models.conditioning import NULL, Conditions
 from motiondiff.pipelines.guidance import make_guidance
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.pipelines.sampling import GUIDANCE, SampleOptions, generate, load_pipeline, resolve
-from motiondiff.training.guidance import ACCURACY, FIGURES, MARGIN, SEED, _choose, calibrate_guidance
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _calibrate(args: argparse.Namespace) -> Mapping[str, Any]:
-    from motiondiff.training.guidance import SCALES, calibrate_guidance
+    from motiondiff.augmentation.calibration import SCALES, calibrate_guidance
 
     settings = values_of(args, "count", "steps", "device")
     return calibrate_guidance(args.run, args.data, scales=args.scales or SCALES, **settings)

@@ -56,7 +56,7 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
         action_frames: action -> rising quantiles of its training clips' lengths in frames, to draw lengths from; under
             `ANY_ACTION` where the training clips name no action.
         simulated: whether the training data were simulated.
-        guidance: action -> scale of classifier-free guidance (`motiondiff.training.guidance`).
+        guidance: action -> scale of classifier-free guidance (`motiondiff.augmentation.calibration`).
         height: the vertical feature, one of `HEIGHTS`; ``root`` where no foot is known.
         format_version: of the saved model.
     """
