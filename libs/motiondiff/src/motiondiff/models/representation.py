@@ -32,8 +32,6 @@ SHAPE_UNIT = 0.05
 ANY_ACTION = ""
 
 
-HEIGHTS = ("root", "feet")
-"""Vertical features."""
 SMOOTHING = 0.15
 """Seconds: standard deviation of the window over which the legs' height is smoothed; at 1 Hz 0.64 of it is left."""
 
@@ -57,7 +55,7 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
             `ANY_ACTION` where the training clips name no action.
         simulated: whether the training data were simulated.
         guidance: action -> scale of classifier-free guidance (`motiondiff.augmentation.calibration`).
-        height: the vertical feature, one of `HEIGHTS`; ``root`` where no foot is known.
+        height: the vertical feature: ``root``, or ``feet``, which is ``root`` where no joint is a foot by name.
         format_version: of the saved model.
     """
 

@@ -73,8 +73,8 @@ def copy_test(
     Returns:
         ``split``, ``clips``, ``noise`` (standard deviations of the schedule next to `NOISE`), ``timesteps``, and each
         of `FIGURES` as a list over noise: the median over clips, None where no clip has the figure. `FILTER` beside
-        them is what a linear filter reaches that is fitted on each clip without noise: where movement is as weak as the
-        noise, as with the jitter of a depth camera, no denoiser explains much more of the velocity.
+        them is what a linear filter reaches that is fitted on each clip without noise: of movement that is weaker than
+        the noise, such as the jitter of a depth camera, little can be explained.
     """
     split = "validation" if "validation" in store.info()["splits"] else "train"
     clips = store.select(split)
